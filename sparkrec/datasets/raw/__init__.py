@@ -1,0 +1,1 @@
+"""Raw tables of any origin: read them, parse their times, filter, number and deduplicate events."""

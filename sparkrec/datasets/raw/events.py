@@ -1,0 +1,268 @@
+"""Raw events to named, typed and judged rows: which are good, which are bad, which are unwanted."""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkrec.columns import Columns
+from sparkrec.datasets.prepared import check_bad_rows
+from sparkrec.datasets.raw.ranking import MICROS
+from sparkrec.datasets.raw.sources import CORRUPT, ORDER, Source, column, read_source, require
+from sparkrec.datasets.raw.timestamps import (
+    TimestampOptions,
+    check_pattern,
+    to_micros,
+    to_seconds,
+)
+from sparkrec.errors import DataError
+from sparkrec.tables import KEY_TYPES, NUMBER_TYPES, require_columns
+
+STATUS, TEXT = "__status", "__text"
+GOOD = "good"
+OTHER_TYPE, OUT_OF_RANGE = "another event type", "outside start..end"
+
+_TIME_TYPES = (
+    *NUMBER_TYPES,
+    T.StringType,
+    T.DecimalType,
+    T.TimestampType,
+    T.TimestampNTZType,
+    T.DateType,
+)
+_RATING_TYPES = (*NUMBER_TYPES, T.StringType, T.DecimalType)
+
+
+@dataclass(frozen=True)
+class RawColumns:
+    """Which raw column plays which part.
+
+    Attributes
+    ----------
+    user, item, timestamp
+        Raw columns with the key of the user, the key of the item, and the time of the event.
+    session
+        Raw column that groups events into a session or basket, if there is one.
+    rating
+        Raw column with the strength of the event, if there is one; a number.
+    """
+
+    user: str
+    item: str
+    timestamp: str
+    session: str | None = None
+    rating: str | None = None
+
+
+@dataclass(frozen=True)
+class EventTypes:
+    """Which types of event to keep, and what each is worth.
+
+    Attributes
+    ----------
+    column
+        Raw column with the type; it is written as `event_type`.
+    keep
+        The types to keep.
+    weights
+        In place of `keep`: what an event of each type is worth, written as the rating. Types that
+        are not named are left out.
+    """
+
+    column: str
+    keep: tuple[str, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.keep) == bool(self.weights):
+            raise ValueError("keep must list the types to keep, or weights give each its worth")
+
+    @property
+    def wanted(self) -> list[str]:
+        """The types that stay."""
+        return list(self.keep or self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsSource(Source):
+    """The raw events.
+
+    Attributes
+    ----------
+    columns
+        Which raw column plays which part.
+    timestamp
+        How raw timestamps read.
+    event_type
+        Filter and weights by type of event.
+    start, end
+        The events to keep: from `start` on, and before `end`. ISO dates or times.
+    integer_ids
+        Parts (`user`, `item`, `session`) whose text in a CSV is a whole number and is to be
+        written as one. Other ids stay what they are: text in a CSV, text or integer elsewhere.
+    drop_duplicates
+        Whether of events that are equal in all columns used, only the first is kept.
+    keep_columns
+        Further raw columns to carry along, as they are.
+    """
+
+    columns: RawColumns
+    timestamp: TimestampOptions = field(default_factory=TimestampOptions)
+    event_type: EventTypes | None = None
+    start: dt.date | dt.datetime | str | None = None
+    end: dt.date | dt.datetime | str | None = None
+    integer_ids: tuple[Literal["user", "item", "session"], ...] = ()
+    drop_duplicates: bool = True
+    keep_columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start", "end"):
+            if getattr(self, name) is not None:
+                try:
+                    to_seconds(getattr(self, name), self.timestamp.timezone)
+                except ValueError:
+                    raise ValueError(f"{name} must be an ISO date or time") from None
+        if self.event_type and self.event_type.weights and self.columns.rating:
+            raise ValueError("event_type must have no weights where columns.rating is given")
+
+
+def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> DataFrame:
+    """The raw events with their columns named and typed, and a status for each row.
+
+    Beside what the config asks for, the columns are `MICROS`, `ORDER`, `STATUS` (`GOOD`, a reason
+    to leave the row out, or what is wrong with it) and `TEXT` (of rows that are wrong).
+    """
+    key, raw, types = "input.events", source.columns, source.event_type
+    frame = read_source(spark, source, key)
+    where = f"{key}: {source.name}"
+    parts = {part: name for part, name in vars(raw).items() if name is not None}
+    used = {f"columns.{part}": name for part, name in parts.items()}
+    if types:
+        used["event_type.column"] = types.column
+    used |= {f"keep_columns[{i}]": name for i, name in enumerate(source.keep_columns)}
+    require(frame, used, where)
+    allowed = {"timestamp": _TIME_TYPES, "rating": _RATING_TYPES}
+    for part, name in parts.items():
+        require_columns(frame, {name: allowed.get(part, KEY_TYPES)}, where)
+    check_pattern(spark, source.timestamp, f"{key}.timestamp")
+
+    output: dict[str, Column] = {}
+    for part in ("user", "item", "session"):
+        if part in parts:
+            output[_name(names, part)] = _key(frame, parts[part], part in source.integer_ids)
+    if "rating" in parts:
+        output[_name(names, "rating")] = column(parts["rating"]).try_cast("double")
+    if types:
+        kind = column(types.column).cast("string")
+        output["event_type"] = kind
+        if types.weights:
+            worth = F.create_map(*[F.lit(x) for pair in types.weights.items() for x in pair])
+            output[_name(names, "rating")] = worth[kind]
+    taken = [*output, names.timestamp, names.position]
+    for name in source.keep_columns:
+        if name in taken:
+            raise DataError(
+                f"{key}.keep_columns: `{name}` is the name of a column that is written "
+                "anyway; rename one of them"
+            )
+        if any(mark in frame.schema[name].dataType.simpleString() for mark in ("map<", "variant")):
+            raise DataError(
+                f"{key}.keep_columns: `{name}` is a map or variant, which cannot be "
+                "compared; carry its fields instead"
+            )
+        output[name] = column(name)
+    time_type = frame.schema[raw.timestamp].dataType
+    output[MICROS] = to_micros(column(raw.timestamp), time_type, source.timestamp)
+
+    text = F.to_json(F.struct(*map(column, dict.fromkeys(used.values()))), _SHOW_NULLS)
+    if CORRUPT in frame.columns:
+        text = F.coalesce(F.col(CORRUPT), text)
+    else:
+        frame = frame.withColumn(CORRUPT, F.lit(None).cast("string"))
+    parsed = frame.select(
+        *(value.alias(name) for name, value in output.items()), CORRUPT, ORDER, text.alias(TEXT)
+    )
+    return parsed.withColumn(STATUS, _status(source, names, parts)).drop(CORRUPT)
+
+
+_SHOW_NULLS = {"ignoreNullFields": "false"}
+
+
+def _name(names: Columns, part: str) -> str:
+    return getattr(names, part) or {"session": "session_id", "rating": "rating"}[part]
+
+
+def _key(frame: DataFrame, name: str, integer: bool) -> Column:
+    value = column(name)
+    if integer:
+        return value.try_cast("bigint")
+    if isinstance(frame.schema[name].dataType, T.StringType):
+        return F.when(F.trim(value) != "", value)
+    return value
+
+
+def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Column:
+    status = F.when(F.col(CORRUPT).isNotNull(), "another number of fields than the header")
+    if source.event_type:
+        wanted = F.col("event_type").isin(source.event_type.wanted)
+        status = status.when(~F.coalesce(wanted, F.lit(False)), OTHER_TYPE)
+    for part in ("user", "item", "session"):
+        if part in parts:
+            kind = "whole number as " if part in source.integer_ids else ""
+            status = status.when(column(_name(names, part)).isNull(), f"no {kind}{part}")
+    status = status.when(F.col(MICROS).isNull(), f"timestamp is not {source.timestamp.expected}")
+    if "rating" in parts:
+        rating = column(_name(names, "rating"))
+        status = status.when(rating.isNull() | F.isnan(rating), "no number as rating")
+    zone = source.timestamp.timezone
+    if source.start is not None:
+        start = to_seconds(source.start, zone) * 1_000_000
+        status = status.when(F.col(MICROS) < start, OUT_OF_RANGE)
+    if source.end is not None:
+        end = to_seconds(source.end, zone) * 1_000_000
+        status = status.when(F.col(MICROS) >= end, OUT_OF_RANGE)
+    return status.otherwise(GOOD)
+
+
+def judge(
+    parsed: DataFrame, source: Source, max_bad_rows: int, key: str
+) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Count the rows of each status; returns good rows, bad rows and rows left out, by reason.
+
+    Raises
+    ------
+    DataError
+        More bad rows than `max_bad_rows`, or no good row.
+    """
+    first = F.min(F.struct(ORDER, F.when(F.col(STATUS) != GOOD, F.col(TEXT)).alias(TEXT)))
+    rows = parsed.groupBy(STATUS).agg(F.count("*").alias("rows"), first.alias("first")).collect()
+    counts = {row[STATUS]: int(row["rows"]) for row in rows}
+    good = counts.pop(GOOD, 0)
+    left_out = {name: counts.pop(name) for name in (OTHER_TYPE, OUT_OF_RANGE) if name in counts}
+    where = f"{key}: {source.name}"
+    if counts:
+        bad = [row for row in rows if row[STATUS] in counts]
+        worst = min(bad, key=lambda row: (tuple(row["first"][ORDER] or ()), row[STATUS]))
+        place = _place(parsed, worst["first"][ORDER])
+        described = f"{place}{worst['first'][TEXT]} ({worst[STATUS]})"
+        check_bad_rows(where, sum(counts.values()), max_bad_rows, described)
+    if not good:
+        seen = ", ".join(f"{n:,} {name}" for name, n in {**left_out, **counts}.items())
+        raise DataError(f"{where}: no row is left ({seen or 'it is empty'})")
+    return good, counts, left_out
+
+
+def _place(parsed: DataFrame, order: Any) -> str:
+    """Where in its file a row stands, counted from 1 after the header."""
+    if order is None:
+        return ""
+    mine = F.col(ORDER)
+    upto = (mine["file"] == order["file"]) & (
+        (mine["block"] < order["block"])
+        | ((mine["block"] == order["block"]) & (mine["row"] <= order["row"]))
+    )
+    return f"row {parsed.where(upto).count():,} of {order['file']}: "

@@ -1,0 +1,114 @@
+"""Raw timestamps of any kind to microseconds since the epoch."""
+
+import datetime as dt
+import re
+import zoneinfo
+from dataclasses import dataclass
+
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkrec.errors import DataError
+
+_PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
+_END_OF_TIME = 4_102_444_800  # 2100-01-01
+_HAS_ZONE_LETTER = re.compile(r"[XxZzVO]")
+
+
+@dataclass(frozen=True)
+class TimestampOptions:
+    """How raw timestamps read.
+
+    Attributes
+    ----------
+    format
+        `seconds`, `milliseconds` or `microseconds` since the epoch; `iso` for
+        `2024-03-01T12:30:00+01:00` and its shorter forms; or a pattern in Spark's letters, such
+        as `dd.MM.yyyy HH:mm`. A column of type timestamp or date needs none.
+    timezone
+        Of texts and dates that name no zone themselves, and of `start` and `end`.
+    """
+
+    format: str = "seconds"
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        try:
+            zoneinfo.ZoneInfo(self.timezone)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            raise ValueError(
+                f"timezone must be a zone such as UTC or Europe/Berlin; not {self.timezone!r}"
+            ) from None
+
+    @property
+    def expected(self) -> str:
+        """What a good value is, for messages."""
+        if self.format in _PER_SECOND:
+            return f"{self.format} since 1970, before the year 2100"
+        return f"a time of the format {self.format}"
+
+
+def to_micros(raw: Column, kind: T.DataType, options: TimestampOptions) -> Column:
+    """Microseconds since the epoch (long), null where the raw value is no time in 1970-2100.
+
+    Parameters
+    ----------
+    kind
+        Spark type of `raw`.
+    """
+    if isinstance(kind, T.TimestampType):
+        micros = F.unix_micros(raw)
+    elif isinstance(kind, T.TimestampNTZType | T.DateType):
+        micros = _iso(raw.cast("string"), options.timezone)
+    elif options.format in _PER_SECOND:
+        # 14 digits before the point: whatever is larger is no time.
+        factor = 1_000_000 // _PER_SECOND[options.format]
+        micros = (raw.try_cast("decimal(24,6)") * factor).try_cast("bigint")
+    elif options.format == "iso":
+        micros = _iso(raw.cast("string"), options.timezone)
+    else:
+        text, pattern = F.trim(raw.cast("string")), options.format
+        if not _HAS_ZONE_LETTER.search(re.sub("'[^']*'", "", pattern)):
+            text, pattern = F.concat(text, F.lit(" " + options.timezone)), pattern + " VV"
+        micros = F.unix_micros(F.try_to_timestamp(text, F.lit(pattern)))
+    return F.when((micros >= 0) & (micros < _END_OF_TIME * 1_000_000), micros)
+
+
+def _iso(raw: Column, zone: str) -> Column:
+    # Spark reads a zone only behind seconds, so what is left out is filled in.
+    text = F.regexp_replace(F.trim(raw), r"^(\d{4}-\d{1,2}-\d{1,2})$", "$1T00:00:00")
+    minutes = r"^(\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2})(?![\d:])"
+    text = F.regexp_replace(text, minutes, "$1:00")
+    has_zone = text.rlike(r":.*[A-Za-z+-]")
+    zoned = F.when(has_zone, text).otherwise(F.concat(text, F.lit(" " + zone)))
+    # Spark would read a time without a date as one of today.
+    has_date = text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}[T ]")
+    return F.when(has_date, F.unix_micros(zoned.try_cast("timestamp")))
+
+
+def check_pattern(spark: SparkSession, options: TimestampOptions, key: str) -> None:
+    """Raise DataError if the format is no pattern that Spark knows."""
+    if options.format in (*_PER_SECOND, "iso"):
+        return
+    micros = to_micros(F.lit("?"), T.StringType(), options)
+    try:
+        spark.range(1).select(micros).collect()
+    except Exception as error:
+        if "INVALID_DATETIME_PATTERN" not in str(error):
+            raise
+        raise DataError(
+            f"{key}.format: {options.format!r} is not seconds, milliseconds, microseconds, iso or "
+            "a datetime pattern of Spark's, such as `yyyy-MM-dd HH:mm:ss`"
+        ) from None
+
+
+def to_seconds(moment: str | dt.date, zone: str) -> int:
+    """Seconds since the epoch of an ISO text, date or datetime; raises ValueError."""
+    if isinstance(moment, str):
+        moment = dt.datetime.fromisoformat(moment)
+    elif not isinstance(moment, dt.datetime):
+        moment = dt.datetime(moment.year, moment.month, moment.day)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+    return int(moment.timestamp())

@@ -1,0 +1,199 @@
+"""Your own events, users and items (parquet, CSV or Spark tables) to canonical tables.
+
+The config says which raw column plays which part; everything else has a default. Nothing is lost
+silently: each row left out is counted under its reason, and more bad rows than `max_bad_rows`
+fail the job with the first of them.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec.columns import Columns
+from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
+from sparkrec.datasets.raw import ranking
+from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
+from sparkrec.datasets.raw.sources import (
+    CORRUPT,
+    ORDER,
+    Source,
+    column,
+    explain_read_error,
+    read_source,
+    require,
+)
+from sparkrec.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSource(Source):
+    """A raw table with the features of users or items.
+
+    Attributes
+    ----------
+    key
+        Raw column with the key. The other columns are carried as they are.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True)
+class OwnInput:
+    """The raw tables; users and items are made of the events' own where they are not given."""
+
+    events: EventsSource
+    users: FeaturesSource | None = None
+    items: FeaturesSource | None = None
+
+
+@dataclass(frozen=True)
+class PrepareOwn:
+    """Config of `jobs/prepare.py`.
+
+    Attributes
+    ----------
+    columns
+        Names of the columns in the tables written.
+    output_path
+        Root of the tables: `events`, `users` and `items` appear below it.
+    max_bad_rows
+        How many bad rows to leave out, in each raw table, before the job fails.
+    """
+
+    job: Literal["prepare"]
+    dataset: str
+    input: OwnInput
+    output_path: str
+    columns: Columns = field(default_factory=Columns)
+    max_bad_rows: int = 0
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_bad_rows < 0:
+            raise ValueError("max_bad_rows must be 0 or more")
+
+
+def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
+    """Write the events, users and items of your own data.
+
+    - `events`: user, item (text or integer), timestamp long (seconds), position long, and what is
+      configured of session, rating (double), event_type and `keep_columns`. `position` is the
+      event's rank, from 0, in the order of (time to the microsecond, place in the input);
+      `raw.ranking` says what is promised.
+    - `users`, `items`: one row a key, for every key of the events and of the given table; keys
+      that the given table lacks have nulls.
+
+    Raises
+    ------
+    StorageError
+        An input is missing, or the output belongs to something else.
+    DataError
+        A mapped column is missing or of a type that no key can have, there are more bad rows than
+        `max_bad_rows` (no user, item or session, no readable time, no number as rating, another
+        number of fields than the header), or no event is left.
+    """
+    names = ("events", "users", "items")
+    check_outputs(config.output_path, names, config.job, config.overwrite)
+    try:
+        return _prepare(spark, config)
+    except Exception as error:
+        explained = explain_read_error(error)
+        if explained is None:
+            raise
+        raise explained from None
+
+
+def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
+    source, names = config.input.events, config.columns
+    parsed = parse_events(spark, source, names)
+    usable, bad, left_out = judge(parsed, source, config.max_bad_rows, "input.events")
+    bad_rows, notes = {f"events: {reason}": n for reason, n in bad.items()}, {}
+    good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
+    events = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
+    try:
+        per_hour = ranking.hours(events)
+        if source.drop_duplicates:
+            left_out["duplicates"] = usable - sum(per_hour.values())
+        days = [
+            dt.datetime.fromtimestamp(hour * 3600, dt.UTC).date()
+            for hour in (min(per_hour), max(per_hour))
+        ]
+        notes["first and last day"] = f"{days[0]}, {days[1]}"
+        tables = {"events": _finish(ranking.rank(events, per_hour, names.position), config)}
+        for table, name in (("users", names.user), ("items", names.item)):
+            keys = events.select(column(name)).distinct()
+            given: FeaturesSource | None = getattr(config.input, table)
+            if given is None:
+                tables[table] = keys
+                continue
+            features, bad, repeated = _features(spark, given, keys, table, config.max_bad_rows)
+            bad_rows |= {f"{table}: {reason}": n for reason, n in bad.items()}
+            left_out[f"{table}: key of an earlier row"] = repeated
+            lacking = keys.join(features, name, "left_anti").count()
+            notes[f"{table} of the events that {given.name} lacks"] = f"{lacking:,}"
+            tables[table] = keys.join(features, name, "full_outer")
+        about = {
+            "dataset": config.dataset,
+            "source": source.name,
+            "bad_rows": bad_rows,
+            "left_out": left_out,
+        }
+        rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+    finally:
+        events.unpersist()
+    return Prepared(config.output_path, rows, bad_rows, left_out, notes)
+
+
+def _finish(ranked: DataFrame, config: PrepareOwn) -> DataFrame:
+    """The event's columns in their canonical order, with the time in seconds."""
+    names = config.columns
+    seconds = F.floor(F.col(ranking.MICROS) / 1_000_000).alias(names.timestamp)
+    lead = (names.user, names.item, names.position)
+    rest = [name for name in ranked.columns if name not in (*lead, ranking.MICROS, ORDER)]
+    return ranked.select(
+        column(names.user), column(names.item), seconds, column(names.position), *map(column, rest)
+    )
+
+
+def _features(
+    spark: SparkSession, source: FeaturesSource, keys: DataFrame, table: str, max_bad_rows: int
+) -> tuple[DataFrame, dict[str, int], int]:
+    """One row a key, of the type that the events' keys have; bad rows; rows of repeated keys."""
+    where, name = f"input.{table}", keys.columns[0]
+    frame = read_source(spark, source, where)
+    require(frame, {"key": source.key}, f"{where}: {source.name}")
+    rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
+    if name in rest:
+        raise DataError(
+            f"{where}: {source.name} has a column `{name}` beside its key "
+            f"`{source.key}`, which is to be written as `{name}`; drop one"
+        )
+    key = column(source.key).try_cast(keys.schema[0].dataType)
+    corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
+    status = (
+        F.when(corrupt.isNotNull(), "another number of fields than the header")
+        .when(key.isNull() | (F.trim(key.cast("string")) == ""), "no key")
+        .otherwise(GOOD)
+    )
+    text = F.to_json(F.struct(*map(column, (source.key, *rest))))
+    judged = frame.select(
+        key.alias(name),
+        *map(column, rest),
+        ORDER,
+        status.alias(STATUS),
+        F.coalesce(corrupt, text).alias(TEXT),
+    )
+    usable, bad, _ = judge(judged, source, max_bad_rows, where)
+    good = judged.where(F.col(STATUS) == GOOD).select(
+        column(name),
+        F.struct(F.lit(0).alias("_"), *map(column, rest)).alias("row"),
+        F.struct(ORDER, TEXT).alias("place"),
+    )
+    first = good.groupBy(column(name)).agg(F.min_by("row", "place").alias("row"))
+    distinct = first.select(column(name), *(F.col("row").getField(c).alias(c) for c in rest))
+    return distinct, bad, usable - first.count()

@@ -1,0 +1,1 @@
+"""Metrics with intervals, named protocols, and the report."""

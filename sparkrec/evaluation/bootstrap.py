@@ -1,0 +1,127 @@
+"""Cluster bootstrap over users on the executors, with no state and no collected users.
+
+The Poisson bootstrap gives each user, in each replicate, a weight drawn from Poisson(1) in place of
+the number of times a resample of fixed size would have picked them. Users then need not know of
+each other, so a partition works alone and the partial sums add up (Hanley & MacGibbon 2006,
+Creating non-parametric bootstrap samples using Poisson frequencies; Chamandy et al. 2012,
+Estimating uncertainty for massive data streams). A weight is a pure function of (seed, user,
+replicate), so the result depends neither on partitioning nor on the order of rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import exp, factorial
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+_USERS_A_BLOCK = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64, in place (Steele et al. 2014): uint64 to uint64."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def _poisson_table() -> np.ndarray:
+    """Poisson(1) by inversion for each of 65536 equal slices of [0, 1)."""
+    cdf = np.cumsum([exp(-1.0) / factorial(count) for count in range(12)])
+    return np.searchsorted(cdf, (np.arange(65536) + 0.5) / 65536, side="right").astype(np.float64)
+
+
+_POISSON = _poisson_table()
+
+
+def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+    """Bootstrap weights of users, a pure function of (seed, user, replicate).
+
+    Each user keys a SplitMix64 stream of their own; every 64-bit word of it gives four draws of 16
+    bits, each inverted through the distribution function of Poisson(1).
+
+    Parameters
+    ----------
+    user_hash
+        int64 [users], a hash of each user's id.
+    replicates
+        Number of replicates.
+    seed
+        Any integer.
+
+    Returns
+    -------
+    float64 [users, replicates], whole numbers.
+    """
+    words = -(-replicates // 4)
+    key = np.ascontiguousarray(user_hash).view(np.uint64) ^ _mix(
+        np.array([(seed * _GOLDEN + 1) & _MASK], np.uint64)
+    )
+    steps = np.arange(1, words + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    bits = _mix(_mix(key)[:, None] + steps)
+    return _POISSON[bits.view(np.uint16)[:, :replicates]]
+
+
+def bootstrap_sums(
+    users: DataFrame, user_hash: str, values: Sequence[str], replicates: int, seed: int
+) -> np.ndarray:
+    """Sum columns over users, once as they are and once in each bootstrap replicate.
+
+    Parameters
+    ----------
+    users
+        One row a user: `user_hash` (bigint) and the columns of `values` (double, no nulls).
+    values
+        Columns to sum.
+    replicates, seed
+        See `poisson_weights`.
+
+    Returns
+    -------
+    float64 [replicates + 1, values]. Row 0 has the plain sums.
+
+    Notes
+    -----
+    Costs users x replicates draws, about 5 ns each, shared by the executors. A partition hands on
+    one row a replicate; the driver receives replicates + 1 rows whatever the number of users.
+    """
+    names = list(values)
+
+    def partial_sums(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums = np.zeros((replicates + 1, len(names)))
+        for batch in batches:
+            hashes = batch.column(user_hash).to_numpy()
+            rows = np.column_stack([batch.column(name).to_numpy() for name in names])
+            sums[0] += rows.sum(axis=0)
+            for start in range(0, len(hashes), _USERS_A_BLOCK):
+                block = slice(start, start + _USERS_A_BLOCK)
+                sums[1:] += poisson_weights(hashes[block], replicates, seed).T @ rows[block]
+        columns = [pa.array(np.arange(replicates + 1, dtype=np.int32))]
+        columns += [pa.array(column) for column in np.ascontiguousarray(sums.T)]
+        yield pa.RecordBatch.from_arrays(columns, names=["replicate", *names])
+
+    fields = [StructField("replicate", IntegerType())]
+    fields += [StructField(name, DoubleType()) for name in names]
+    partials = users.select(user_hash, *names).mapInArrow(partial_sums, StructType(fields))
+    summed = partials.groupBy("replicate").agg(*(F.sum(name).alias(name) for name in names))
+    table = np.array([tuple(row) for row in summed.collect()], dtype=np.float64)
+    return table[np.argsort(table[:, 0]), 1:]
+
+
+def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float]:
+    """The percentile interval, 2.5% to 97.5%, of a ratio of sums over the replicates.
+
+    A replicate that drew no user at all is left out.
+    """
+    drawn = denominator > 0
+    if not drawn.any():
+        return 0.0, 0.0
+    low, high = np.percentile(numerator[drawn] / denominator[drawn], [2.5, 97.5])
+    return float(low), float(high)

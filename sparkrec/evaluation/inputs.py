@@ -1,0 +1,122 @@
+"""What `evaluate` takes: checked, and brought together in one row a query."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, IntegralType, StructType
+
+from sparkrec.errors import DataError
+from sparkrec.session import slots
+
+
+def check_columns(
+    recommendations: DataFrame, queries: DataFrame, user: str, item_counts: DataFrame
+) -> None:
+    """Raise DataError unless the columns are there and all items are of one type."""
+    needed = (
+        ("recommendations", recommendations, ("query_id", "recommended")),
+        ("queries", queries, ("query_id", user, "relevant")),
+        ("item_counts", item_counts, ("item", "count")),
+    )
+    for name, frame, columns in needed:
+        for column in columns:
+            if column not in frame.columns:
+                raise DataError(
+                    f"{name} has no column {column!r}; it has {', '.join(frame.columns)}"
+                )
+    recommended = recommendations.schema["recommended"].dataType
+    element = recommended.elementType if isinstance(recommended, ArrayType) else None
+    if not isinstance(element, StructType) or "item_id" not in element.names:
+        raise DataError(
+            "recommendations.recommended must be array<struct<item_id, score>>, "
+            f"not {recommended.simpleString()}"
+        )
+    relevant = queries.schema["relevant"].dataType
+    if not isinstance(relevant, ArrayType):
+        raise DataError(
+            f"queries.relevant must be an array of items, not {relevant.simpleString()}"
+        )
+    item = element["item_id"].dataType
+    others = {
+        "queries.relevant": relevant.elementType,
+        "item_counts.item": item_counts.schema["item"].dataType,
+    }
+    for name, other in others.items():
+        if not _comparable(item, other):
+            raise DataError(
+                f"recommended items are {item.simpleString()} but those of {name} are "
+                f"{other.simpleString()}: cast one of them"
+            )
+
+
+def _comparable(left: DataType, right: DataType) -> bool:
+    """Whether items of the two types can be equal: the same type, or integers of any width."""
+    return left == right or (isinstance(left, IntegralType) and isinstance(right, IntegralType))
+
+
+def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: int) -> DataFrame:
+    """One row a query id of either input.
+
+    Columns: `query_id`, `user_hash` (bigint), `items` (the first `k` recommended, never null),
+    `relevant` (distinct, never null, empty where nothing counts), and `lists` and `queries`, the
+    number of rows that each input has for the query id.
+    """
+    # Adaptive execution does not merge the small partitions of a frame that is kept, so their
+    # number follows the slots, not spark.sql.shuffle.partitions.
+    partitions = 2 * slots(queries.sparkSession)
+    lists = recommendations.select(
+        "query_id", F.slice("recommended.item_id", 1, k).alias("items")
+    ).repartition(partitions, "query_id")
+    wanted = queries.select(
+        "query_id",
+        # As text, so that an id hashes alike whether it is stored as int or as bigint.
+        F.xxhash64(F.col(user).cast("string")).alias("user_hash"),
+        F.array_compact(F.array_distinct("relevant")).alias("relevant"),
+    ).repartition(partitions, "query_id")
+    listed = lists.groupBy("query_id").agg(
+        F.first("items").alias("items"), F.count(F.lit(1)).alias("lists")
+    )
+    asked = wanted.groupBy("query_id").agg(
+        F.first("user_hash").alias("user_hash"),
+        F.first("relevant").alias("relevant"),
+        F.count(F.lit(1)).alias("queries"),
+    )
+    both = listed.join(asked, "query_id", "full")
+    return both.select(
+        "query_id",
+        "user_hash",
+        *(F.coalesce(name, F.array()).alias(name) for name in ("items", "relevant")),
+        *(F.coalesce(name, F.lit(0)).alias(name) for name in ("lists", "queries")),
+    )
+
+
+def check_rows(joined: DataFrame) -> None:
+    """Raise DataError for what only the rows of `join_inputs` can show."""
+    query = F.col("query_id").cast("string")
+    repeated = F.size(F.array_distinct("items")) < F.size("items")
+    found = joined.agg(
+        F.sum((F.size("relevant") > 0).cast("long")).alias("n"),
+        F.max(F.col("query_id").isNull()).alias("null_id"),
+        F.min(F.when(F.col("lists") > 1, query)).alias("lists"),
+        F.min(F.when(F.col("queries") > 1, query)).alias("queries"),
+        F.min(F.when(repeated, query)).alias("repeated"),
+    ).first()
+    assert found is not None  # an aggregate without groups has one row
+    if found["null_id"]:
+        raise DataError("query_id is null in a row of recommendations or queries")
+    for name, value in (("recommendations", found["lists"]), ("queries", found["queries"])):
+        if value is not None:
+            raise DataError(f"{name} has more than one row with query_id {value}")
+    if found["repeated"] is not None:
+        raise DataError(f"an item is recommended twice for query_id {found['repeated']}")
+    if not found["n"]:
+        raise DataError("no query has a relevant item: there is nothing to evaluate")
+
+
+def catalogue_size(item_counts: DataFrame) -> int:
+    """Number of rows of `item_counts`, each of another item; DataError otherwise."""
+    rows, items = item_counts.agg(F.count(F.lit(1)), F.count_distinct("item")).first() or (0, 0)
+    if rows == 0:
+        raise DataError("item_counts is empty: there is no catalogue to cover")
+    if items != rows:
+        raise DataError(f"item_counts has {rows} rows but {items} distinct items: count each once")
+    return int(rows)

@@ -1,0 +1,1 @@
+"""Torch parts shared by models. Imports no Spark."""

@@ -1,0 +1,1 @@
+"""The retriever interface, the vector index, and batch recommendation on executors."""

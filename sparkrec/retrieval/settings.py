@@ -1,0 +1,41 @@
+"""The `retrieval:` block of a conf."""
+
+import re
+from dataclasses import dataclass
+
+INDEX_KINDS = re.compile(r"Flat|IVF(\d+),Flat|HNSW(\d+)")
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How the best items are found.
+
+    Attributes
+    ----------
+    index
+        faiss index of the item vectors: `Flat` (exact), `IVF<lists>,Flat` or `HNSW<links>`.
+    nprobe
+        Lists that a query visits (IVF).
+    ef_search
+        Width of the search (HNSW).
+    k
+        Items to recommend.
+    exclude_seen
+        Whether validation, and the first result of a run, leave out what the user has seen; a
+        run reports both ways.
+    """
+
+    index: str = "Flat"
+    nprobe: int = 16
+    ef_search: int = 128
+    k: int = 20
+    exclude_seen: bool = False
+
+    def __post_init__(self) -> None:
+        if not INDEX_KINDS.fullmatch(self.index):
+            raise ValueError(
+                f"index must be Flat, IVF<lists>,Flat or HNSW<links>, not {self.index}"
+            )
+        for name in ("nprobe", "ef_search", "k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")

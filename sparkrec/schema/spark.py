@@ -1,0 +1,237 @@
+"""The encoder on Spark: fit it to data frames, and add its matrix to one as a column."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from sparkrec.errors import DataError, SchemaError
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.schema.hashed_columns import distinct_hashes, hash_columns, unhashable
+from sparkrec.schema.parser import FeatureSchema, did_you_mean
+
+_VALUES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.StringType, T.BooleanType)
+
+# What the executors report: kind, of which (frame or column), value.
+_ROWS, _LENGTH, _HASH = 0, 1, 2
+_REPORT = "kind int, of_which int, value long"
+
+
+def fit_encoder(
+    dataframes: Sequence[DataFrame],
+    schema: FeatureSchema,
+    max_list_length: int = 64,
+    buckets: Mapping[str, int] | None = None,
+    previous: FeatureEncoder | None = None,
+) -> FeatureEncoder:
+    """Build the vocabulary of a tower from all the data that it will be trained on.
+
+    Parameters
+    ----------
+    dataframes
+        One or more frames that each have the schema's columns, of whole numbers, text or booleans,
+        or arrays of those.
+    schema
+        The tower's columns and features.
+    max_list_length
+        The most values of a list that are kept; a list column's width is the longest list seen, up
+        to this.
+    buckets
+        Features that get a fixed number of rows, by hash modulo, instead of a vocabulary.
+    previous
+        An encoder to grow: its rows, widths and buckets stay as they are, and new values get rows
+        after them.
+
+    Returns
+    -------
+    FeatureEncoder
+        The same for the same data, whatever its partitions: new hashes are sorted.
+
+    Raises
+    ------
+    SchemaError
+        A column is missing or of the wrong type, buckets are wrong, or `previous` has other
+        features or buckets.
+    DataError
+        A data frame has no rows.
+
+    Notes
+    -----
+    One pass over each frame, in one Spark job. The distinct hashes come to the driver, 16 bytes
+    each; bucketed features do not. Crosses of two lists cost 8 bytes a pair and row of an Arrow
+    batch, so lower `spark.sql.execution.arrow.maxRecordsPerBatch` where memory is short.
+    """
+    if not dataframes:
+        raise DataError("no data frame to fit the encoder to; give at least one")
+    if max_list_length < 1:
+        raise SchemaError(f"max_list_length needs to be at least 1, not {max_list_length}")
+    for number, frame in enumerate(dataframes, start=1):
+        schema.require(frame.columns, f"data frame {number} of {len(dataframes)}")
+    lists = _list_columns(dataframes, schema)
+    if previous is None:
+        limits = dict.fromkeys(lists, max_list_length)
+        sizes = dict(buckets or {})
+        FeatureEncoder(schema, {}, np.zeros(0, np.uint64), sizes)  # wrong buckets show here
+    else:
+        _check_grows(previous, schema, lists, buckets)
+        limits, sizes = previous.widths, previous.buckets
+
+    reports = [
+        _observe(frame, number, schema, limits, list(sizes))
+        for number, frame in enumerate(dataframes)
+    ]
+    report = reduce(DataFrame.unionAll, reports).distinct().toArrow()
+    kind, of_which, value = (column.to_numpy() for column in report.columns)
+    for number in range(len(dataframes)):
+        if not np.any((kind == _ROWS) & (of_which == number)):
+            raise DataError(
+                f"data frame {number + 1} of {len(dataframes)} is empty: there is nothing to fit "
+                "the encoder to; check the path and the filters before it"
+            )
+
+    hashes = value[kind == _HASH].view(np.uint64)
+    if previous is not None:
+        return previous.grow(hashes)
+    widths = {
+        column: int(value[(kind == _LENGTH) & (of_which == schema.columns.index(column))].max())
+        for column in lists
+    }
+    return FeatureEncoder(schema, widths, np.zeros(0, np.uint64), sizes).grow(hashes)
+
+
+def encode_column(
+    df: DataFrame, encoder: FeatureEncoder, output: str, keep: Sequence[str]
+) -> DataFrame:
+    """Add the encoder's matrix to a data frame as a column of arrays.
+
+    Parameters
+    ----------
+    df
+        Has the columns that the encoder's features read.
+    encoder
+        A fitted encoder; it is sent to the executors with the task.
+    output
+        Name of the new column, ``array<long>``, every array of length `encoder.width`, no nulls.
+    keep
+        The columns of `df` that the result has before it, in this order.
+
+    Raises
+    ------
+    SchemaError
+        A column is missing or of the wrong type, or `output` is among `keep`.
+    """
+    for column in keep:
+        if column not in df.columns:
+            raise SchemaError(
+                f"the data lacks the column {column!r} to keep{did_you_mean(column, df.columns)}"
+            )
+    if output in keep:
+        raise SchemaError(f"the output column {output!r} is also a column to keep; rename it")
+    used = encoder.schema.used_columns
+    encoder.schema.require(df.columns, "the data", used_only=True)
+    _check_kinds(_list_columns([df], encoder.schema), encoder)
+    selected = df.select(*dict.fromkeys((*keep, *used)))
+
+    array = T.ArrayType(T.LongType(), containsNull=False)
+    kept = [df.schema[column] for column in keep]
+    schema = T.StructType([*kept, T.StructField(output, array, nullable=False)])
+
+    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield with_matrix(batch.select(list(keep)), output, encoder.encode(batch))
+
+    return selected.mapInArrow(encode, schema)
+
+
+def with_matrix(batch: pa.RecordBatch, name: str, matrix: np.ndarray) -> pa.RecordBatch:
+    """A record batch with an int64 matrix [rows, width] as its last column, of lists."""
+    rows, width = matrix.shape
+    offsets = np.arange(rows + 1, dtype=np.int64) * width
+    lists = pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()),
+        pa.array(matrix.ravel()),
+        type=pa.list_(pa.field("element", pa.int64(), nullable=False)),
+    )
+    return pa.RecordBatch.from_arrays([*batch.columns, lists], [*batch.schema.names, name])
+
+
+def _observe(
+    frame: DataFrame,
+    number: int,
+    schema: FeatureSchema,
+    limits: Mapping[str, int],
+    bucketed: Sequence[str],
+) -> DataFrame:
+    """What each Arrow batch has: rows at all, the longest list of each column, and hashes."""
+    columns = schema.columns
+
+    def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows == 0:
+                continue
+            hashed = hash_columns(schema, batch, limits)
+            hashes = distinct_hashes(schema, hashed, bucketed).view(np.int64)
+            lengths = [hashed[c].codes.shape[1] for c in limits]
+            kind = [_ROWS] + [_LENGTH] * len(limits)
+            of_which = [number] + [columns.index(c) for c in limits]
+            parts = (
+                np.append(kind, np.full(len(hashes), _HASH)).astype(np.int32),
+                np.append(of_which, np.zeros(len(hashes))).astype(np.int32),
+                np.append(np.array([0, *lengths], np.int64), hashes),
+            )
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(part) for part in parts], ["kind", "of_which", "value"]
+            )
+
+    return frame.select(*schema.used_columns).mapInArrow(observe, _REPORT)
+
+
+def _list_columns(dataframes: Sequence[DataFrame], schema: FeatureSchema) -> list[str]:
+    """The used columns that hold arrays, in the order of the schema; all types checked."""
+    lists: dict[str, bool] = {}
+    for frame in dataframes:
+        for column in schema.used_columns:
+            dtype = frame.schema[column].dataType
+            is_list = isinstance(dtype, T.ArrayType)
+            value = dtype.elementType if isinstance(dtype, T.ArrayType) else dtype
+            if not isinstance(value, _VALUES):
+                raise unhashable(column, dtype.simpleString())
+            if lists.setdefault(column, is_list) != is_list:
+                raise SchemaError(
+                    f"column {column!r} holds arrays in one data frame and single values in "
+                    f"another ({dtype.simpleString()}); give it one type"
+                )
+    return [column for column, is_list in lists.items() if is_list]
+
+
+def _check_kinds(lists: Sequence[str], encoder: FeatureEncoder) -> None:
+    for column in encoder.schema.used_columns:
+        if (column in lists) != (column in encoder.widths):
+            now, then = ("arrays", "single values") if column in lists else ("values", "arrays")
+            raise SchemaError(
+                f"column {column!r} holds {now}, but held {then} when the encoder was fitted; give "
+                "it the same type, or fit the encoder again"
+            )
+
+
+def _check_grows(
+    previous: FeatureEncoder,
+    schema: FeatureSchema,
+    lists: Sequence[str],
+    buckets: Mapping[str, int] | None,
+) -> None:
+    """Growth keeps the layout of the table, so what decides the layout may not change."""
+    if schema.features != previous.schema.features:
+        raise SchemaError(
+            f"{schema.source}: the features differ from those of the encoder to grow; keep them, "
+            "or train from the start"
+        )
+    if buckets is not None and dict(buckets) != previous.buckets:
+        raise SchemaError(
+            f"buckets {dict(buckets)} differ from those of the encoder to grow, "
+            f"{previous.buckets}; keep them, or train from the start"
+        )
+    _check_kinds(lists, previous)

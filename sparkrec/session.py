@@ -1,0 +1,187 @@
+"""The SparkSession: `local[*]` by default, whatever spark-submit gives otherwise, S3A when needed.
+
+What spark-submit (or spark-defaults.conf) says wins, then the conf's `spark:` block, then the
+defaults below.
+"""
+
+import os
+import shlex
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from sparkrec.errors import ConfigError
+
+_DEFAULTS = {
+    "spark.master": "local[*]",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
+    # Too few slots for a distributed training should fail in seconds, not look like a hang.
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "2",
+}
+
+# Keys that the JVM reads when it starts, and the spark-submit flag that sets each.
+_LAUNCH_KEYS = {
+    "spark.driver.memory": "--driver-memory",
+    "spark.driver.extraJavaOptions": "--driver-java-options",
+    "spark.driver.extraClassPath": "--driver-class-path",
+    "spark.driver.extraLibraryPath": "--driver-library-path",
+}
+
+
+def open_session(
+    name: str, settings: Mapping[str, str] | None = None, paths: Iterable[str] = ()
+) -> SparkSession:
+    """Open the session of a job, or return the one that is open.
+
+    Parameters
+    ----------
+    name
+        Application name.
+    settings
+        The conf's `spark:` block: keys with or without the `spark.` prefix.
+    paths
+        Every path that the job touches; with an `s3://` one among them, S3A is set up.
+
+    Raises
+    ------
+    ConfigError
+        A setting only works when the JVM starts, and a JVM is already running.
+    """
+    wanted = {
+        key if key.startswith("spark.") else f"spark.{key}": str(value)
+        for key, value in (settings or {}).items()
+    }
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+
+    launched = _launched_settings()
+    for key, flag in _LAUNCH_KEYS.items():
+        if launched is not None and key in wanted and launched.get(key) != wanted[key]:
+            raise ConfigError(
+                f"spark: {key} cannot be set in a conf once spark-submit has started the JVM; "
+                f"give it as `spark-submit {flag} {shlex.quote(wanted[key])}`"
+            )
+    defaults = dict(_DEFAULTS)
+    if any(path.startswith(("s3://", "s3a://")) for path in paths):
+        defaults |= _s3a_settings({**wanted, **(launched or {})})
+    merged = {**defaults, **wanted, **(launched or {})}
+    cores = local_cores(merged["spark.master"])
+    if cores is not None:
+        # Spark's 200 partitions are made for clusters; on one machine they cost more than the work.
+        merged.setdefault("spark.sql.shuffle.partitions", str(4 * cores))
+
+    if launched is None:
+        # The JVM that this process starts must not inherit a stray interpreter choice.
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if "spark.pyspark.python" not in merged:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(name)
+    for key, value in merged.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    session.sparkContext.addPyFile(package_zip())
+    return session
+
+
+def _launched_settings() -> dict[str, str] | None:
+    """Settings that spark-submit was given, or None where no JVM runs yet.
+
+    spark-submit fills in `spark.master` itself when nobody named one, so that value counts only
+    if it stands on its command line or in spark-defaults.conf.
+    """
+    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return None
+    SparkContext._ensure_initialized()
+    settings = dict(SparkConf().getAll())
+    assert SparkContext._jvm is not None
+    command = str(SparkContext._jvm.java.lang.System.getProperty("sun.java.command") or "")
+    named = any(mark in command for mark in ("--master", "spark.master=")) or "MASTER" in os.environ
+    if not named and not _in_spark_defaults("spark.master"):
+        settings.pop("spark.master", None)
+    # pip's pyspark-shell gateway names itself; that is no wish of the user's.
+    settings.pop("spark.app.name", None)
+    return settings
+
+
+def _in_spark_defaults(key: str) -> bool:
+    home = os.environ.get("SPARK_CONF_DIR") or (
+        str(Path(os.environ["SPARK_HOME"]) / "conf") if "SPARK_HOME" in os.environ else ""
+    )
+    defaults = Path(home) / "spark-defaults.conf" if home else None
+    if defaults is None or not defaults.is_file():
+        return False
+    lines = defaults.read_text(encoding="utf-8").splitlines()
+    return any(line.strip().startswith(key) for line in lines)
+
+
+def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
+    """S3A for `s3://`: the hadoop-aws of Spark's own Hadoop, the endpoint of the environment."""
+    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    if not any(key in given for key in ("spark.jars", "spark.jars.packages")) and not _has_s3a():
+        settings["spark.jars.packages"] = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        settings["spark.hadoop.fs.s3a.endpoint"] = endpoint
+        settings["spark.hadoop.fs.s3a.path.style.access"] = "true"
+        settings["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(
+            endpoint.startswith("https")
+        ).lower()
+    return settings
+
+
+def _jars_folder() -> Path:
+    import pyspark
+
+    home = os.environ.get("SPARK_HOME")
+    return (Path(home) if home else Path(pyspark.__file__).parent) / "jars"
+
+
+def _has_s3a() -> bool:
+    return any(_jars_folder().glob("hadoop-aws-*.jar"))
+
+
+def _hadoop_version() -> str:
+    for jar in _jars_folder().glob("hadoop-client-api-*.jar"):
+        return jar.stem.removeprefix("hadoop-client-api-")
+    return "3.5.0"
+
+
+def package_zip() -> str:
+    """Zip the sparkrec package for the executors; returns the path of the archive."""
+    package = Path(__file__).parent
+    target = Path(tempfile.mkdtemp(prefix="sparkrec-")) / "sparkrec.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sorted(package.rglob("*.py")):
+            archive.write(source, source.relative_to(package.parent))
+    return str(target)
+
+
+def slots(spark: SparkSession) -> int:
+    """How many tasks the session can run at once."""
+    return spark.sparkContext.defaultParallelism
+
+
+def local_cores(master: str) -> int | None:
+    """The task slots of a `local`, `local[n]` or `local[*]` master; None for any other."""
+    if master == "local":
+        return 1
+    if not master.startswith("local["):
+        return None
+    count = master.removeprefix("local[").rstrip("]").split(",")[0]
+    return (os.cpu_count() or 1) if count == "*" else int(count)
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether tasks run in the driver's own JVM (`local[...]`)."""
+    return local_cores(spark.sparkContext.master or "") is not None

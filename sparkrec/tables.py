@@ -1,0 +1,108 @@
+"""Published parquet tables: read with checks, write as a whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkrec import storage
+from sparkrec.errors import DataError, StorageError
+
+KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
+INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
+NUMBER_TYPES = (*INTEGER_TYPES, T.FloatType, T.DoubleType)
+
+
+def read_table(
+    spark: SparkSession,
+    path: str,
+    what: str,
+    types: Mapping[str, Sequence[type[T.DataType]]] | None = None,
+) -> DataFrame:
+    """Read a published table.
+
+    Parameters
+    ----------
+    what
+        The conf's key for it (`input.train`), named in errors.
+    types
+        Columns that must be there, and the Spark types each may have.
+
+    Raises
+    ------
+    StorageError
+        The path is missing, or its writer never finished.
+    DataError
+        It has no rows, lacks a column, or a column has another type.
+    """
+    try:
+        manifest = storage.read_manifest(path)
+    except StorageError as error:
+        raise StorageError(f"{what}: {error}") from None
+    if manifest.get("rows") == 0:
+        raise DataError(f"{what}: {path} has no rows")
+    try:
+        frame = spark.read.parquet(storage.spark_path(path))
+    except AnalysisException as error:
+        raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
+    require_columns(frame, types or {}, f"{what}: {path}")
+    return frame
+
+
+def require_columns(
+    frame: DataFrame, types: Mapping[str, Sequence[type[T.DataType]]], where: str
+) -> None:
+    """Raise DataError unless the frame has the columns, each of one of its types."""
+    present = {field.name: field.dataType for field in frame.schema.fields}
+    for name, allowed in types.items():
+        if name not in present:
+            raise DataError(f"{where} has no column `{name}` (it has {', '.join(present)})")
+        if not isinstance(present[name], tuple(allowed)):
+            wanted = " or ".join(dict.fromkeys(kind.typeName() for kind in allowed))
+            raise DataError(
+                f"{where}: column `{name}` is {present[name].simpleString()}, but must be {wanted}"
+            )
+
+
+def write_table(
+    frame: DataFrame,
+    path: str,
+    made_by: str,
+    overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
+    files: int | None = None,
+) -> dict[str, Any]:
+    """Write a table and publish it; returns what its manifest says beside the files.
+
+    The manifest has `rows` and `content`, a hash of all rows that does not depend on their order,
+    so that equal data has an equal fingerprint wherever it was written.
+
+    Parameters
+    ----------
+    files
+        Number of parquet files, or None to leave Spark's partitions as they are.
+    """
+    facts: dict[str, Any] = dict(about or {})
+    with storage.publish(path, made_by, overwrite, facts) as staging:
+        target = storage.spark_path(staging)
+        (frame.repartition(files) if files else frame).write.parquet(target)
+        written = frame.sparkSession.read.parquet(target)
+        columns = [F.col(f"`{name}`") for name in sorted(written.columns)]
+        row = written.agg(
+            F.count("*").alias("rows"),
+            F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("content"),
+        ).first()
+        assert row is not None
+        content = int(row["content"] or 0) & (2**64 - 1)
+        facts |= {"rows": int(row["rows"]), "content": f"{content:016x}"}
+    return facts
+
+
+def fingerprint(paths: Mapping[str, str]) -> dict[str, str]:
+    """The content hash of each named published table: equal data, equal fingerprint."""
+    return {
+        name: str(storage.read_manifest(path).get("content", "")) for name, path in paths.items()
+    }

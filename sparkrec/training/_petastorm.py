@@ -1,0 +1,113 @@
+"""Adapter: petastorm 0.12.1 on today's pyarrow and numpy. Import it instead of petastorm.
+
+petastorm was written for pyarrow < 15 and numpy < 2. What it misses of them is supplied here,
+before its import, and nowhere else: names that only its import lines need, and the legacy
+`ParquetDataset` and `ParquetDatasetPiece`, as thin ones over `pyarrow.parquet.ParquetFile`. The
+two classes are handed to petastorm's own modules; `pyarrow.parquet` itself stays as it is.
+"""
+
+import sys
+import types
+import warnings
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet
+import setuptools  # noqa: F401  petastorm imports distutils, which setuptools brings on 3.12+
+
+
+def _supply_missing_names() -> None:
+    for name in ("filesystem", "hdfs"):
+        module = types.ModuleType(f"pyarrow.{name}")
+        module.HadoopFileSystem = object  # type: ignore[attr-defined]
+        module.LocalFileSystem = object  # type: ignore[attr-defined]
+        sys.modules.setdefault(f"pyarrow.{name}", module)
+        if not hasattr(pa, name):
+            setattr(pa, name, module)
+    for owner, name, value in (
+        (pa, "localfs", None),
+        (pa.lib, "ArrowIOError", OSError),
+        (np, "unicode_", np.str_),
+        (np, "string_", np.bytes_),
+    ):
+        if not hasattr(owner, name):
+            setattr(owner, name, value)
+
+
+class _Opener:
+    """The `open(path)` that petastorm asks of a file system."""
+
+    def __init__(self, filesystem: pyarrow.fs.FileSystem) -> None:
+        self._filesystem = filesystem
+
+    def open(self, path: str) -> pa.NativeFile:
+        return self._filesystem.open_input_file(path)
+
+
+class ParquetDatasetPiece:
+    """One parquet file, or one row group of it."""
+
+    def __init__(
+        self,
+        path: str,
+        open_file_func: Any,
+        row_group: int | None = None,
+        partition_keys: Any = None,
+    ) -> None:
+        self.path = path
+        self.row_group = row_group
+        self.partition_keys = partition_keys
+        self._open = open_file_func
+
+    def get_metadata(self) -> Any:
+        with self._open(self.path) as source:
+            return pyarrow.parquet.ParquetFile(source).metadata
+
+    def read(self, columns: Any = None, partitions: Any = None) -> pa.Table:
+        with self._open(self.path) as source:
+            file = pyarrow.parquet.ParquetFile(source)
+            return file.read_row_group(self.row_group, columns=list(columns))
+
+
+class ParquetDataset:
+    """The parquet files below a folder, in the order of their paths."""
+
+    metadata = None
+    common_metadata = None
+    partitions = None
+
+    def __init__(
+        self, path_or_paths: str, filesystem: pyarrow.fs.FileSystem, **_ignored: Any
+    ) -> None:
+        self.paths = unquote(path_or_paths)
+        self.fs = _Opener(filesystem)
+        self.pieces = [
+            ParquetDatasetPiece(path, self.fs.open)
+            for path in parquet_files(filesystem, self.paths)
+        ]
+
+
+def parquet_files(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[str]:
+    """Every parquet file below a folder, sorted by path."""
+    found = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True))
+    return sorted(
+        info.path for info in found if info.is_file and info.base_name.endswith(".parquet")
+    )
+
+
+_supply_missing_names()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import petastorm.arrow_reader_worker
+    import petastorm.etl.dataset_metadata
+    import petastorm.reader
+
+_pq = types.SimpleNamespace(ParquetDataset=ParquetDataset, ParquetDatasetPiece=ParquetDatasetPiece)
+petastorm.arrow_reader_worker.pq = _pq
+petastorm.etl.dataset_metadata.pq = _pq
+petastorm.reader.pq = _pq
+
+make_batch_reader = petastorm.reader.make_batch_reader

@@ -1,0 +1,155 @@
+"""Training state on disk: safetensors and JSON, never pickle.
+
+A checkpoint is a published folder `<phase>-epoch-0003` with `weights.safetensors`,
+`optimizer.safetensors` (every tensor of the optimizers' state, and Torch's random state),
+`best.safetensors` (the weights of the best epoch so far, where early stopping keeps them) and
+`state.json` (everything that is a number or a text). The last two are kept.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sparkrec import storage
+from sparkrec.errors import TrainingError
+
+_KEPT = 2
+_RANDOM = "random_state"
+
+
+@dataclass
+class Progress:
+    """Where training stands; all of it goes into `state.json`.
+
+    Attributes
+    ----------
+    phase
+        `fit`, or `refit` once early stopping has chosen the number of epochs.
+    epoch
+        Epochs done in this phase.
+    best_epoch, best_value
+        The best validation epoch, and its metric.
+    chosen_epochs
+        Epochs of the refit, once known.
+    history
+        One entry an epoch: loss, AUC, seconds, share of time spent waiting for data, metric.
+    """
+
+    phase: str = "fit"
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = -1.0
+    chosen_epochs: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(
+    folder: str,
+    progress: Progress,
+    task: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+    best: Mapping[str, Tensor] | None,
+) -> str:
+    """Publish a checkpoint below `folder`, drop all but the last two, and return its path."""
+    path = storage.join(folder, f"{progress.phase}-epoch-{progress.epoch:04d}")
+    tensors: dict[str, Tensor] = {_RANDOM: torch.get_rng_state()}
+    scalars: dict[str, Any] = {}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                key = f"{number}.{index}.{name}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value
+                else:
+                    scalars[key] = value
+    state_json = {"progress": asdict(progress), "task": dict(task), "optimizer": scalars}
+    with storage.publish(path, "checkpoint") as staging:
+        write_tensors(storage.join(staging, "weights.safetensors"), weights)
+        write_tensors(storage.join(staging, "optimizer.safetensors"), tensors)
+        if best is not None:
+            write_tensors(storage.join(staging, "best.safetensors"), best)
+        storage.write_json(storage.join(staging, "state.json"), state_json)
+    for old in _checkpoints(folder)[:-_KEPT]:
+        storage.remove(storage.join(folder, old))
+    return path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read back."""
+
+    progress: Progress
+    weights: dict[str, Tensor]
+    best: dict[str, Tensor] | None
+    optimizer: dict[str, Tensor]
+    scalars: dict[str, Any]
+
+    def restore(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Put the optimizers and Torch's random state back to where they were."""
+        for number, optimizer in enumerate(optimizers):
+            states: dict[int, dict[str, Any]] = {}
+            for key, value in {**self.optimizer, **self.scalars}.items():
+                owner, _, rest = key.partition(".")
+                if owner == str(number):
+                    index, _, name = rest.partition(".")
+                    states.setdefault(int(index), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
+        torch.set_rng_state(self.optimizer[_RANDOM])
+
+
+def latest(folder: str, task: Mapping[str, Any]) -> Checkpoint | None:
+    """The newest checkpoint below `folder`, or None.
+
+    Raises
+    ------
+    TrainingError
+        It belongs to another config or to other data.
+    """
+    names = _checkpoints(folder)
+    if not names:
+        return None
+    path = storage.join(folder, names[-1])
+    state = storage.read_json(storage.join(path, "state.json"))
+    for key, value in json.loads(json.dumps(dict(task))).items():
+        if state["task"].get(key) != value:
+            raise TrainingError(
+                f"resume: checkpoint {path} was made with {key} = {state['task'].get(key)}, but "
+                f"this run has {value}; undo the change, or train anew with resume: false"
+            )
+    has_best = storage.exists(storage.join(path, "best.safetensors"))
+    return Checkpoint(
+        progress=Progress(**state["progress"]),
+        weights=read_tensors(storage.join(path, "weights.safetensors")),
+        best=read_tensors(storage.join(path, "best.safetensors")) if has_best else None,
+        optimizer=read_tensors(storage.join(path, "optimizer.safetensors")),
+        scalars=state["optimizer"],
+    )
+
+
+def read_tensors(path: str) -> dict[str, Tensor]:
+    """Read a safetensors file, local or on S3."""
+    return safetensors.torch.load(storage.read_bytes(path))
+
+
+def write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, local or on S3, as a whole."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    storage.write_bytes(path, safetensors.torch.save(plain))
+
+
+def _checkpoints(folder: str) -> list[str]:
+    """Names of published checkpoints, oldest first (`fit` sorts before `refit`)."""
+    names = []
+    for file in storage.list_files(folder):
+        name, _, rest = file.name.partition("/")
+        # A name that begins with a dot is the staging folder of a killed writer.
+        if rest == storage.MANIFEST and "-epoch-" in name and not name.startswith("."):
+            names.append(name)
+    return sorted(names)

@@ -1,0 +1,167 @@
+"""Where training runs: in the driver, or on the executors under TorchDistributor.
+
+One worker on a local master trains in the driver process, with no start-up cost. Anything else
+runs as a barrier stage of `workers` tasks, each with a training process of its own: gloo between
+CPUs, nccl between GPUs. The package is shipped with the job, so the executors need its
+dependencies but not sparkrec itself.
+"""
+
+import logging
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from pyspark import cloudpickle
+from pyspark.sql import SparkSession
+
+from sparkrec import storage
+from sparkrec.errors import TrainingError
+from sparkrec.session import is_local, local_cores, package_zip
+from sparkrec.training.checkpoint import Progress
+from sparkrec.training.loop import FINAL_STATE, Rank, train
+from sparkrec.training.task import TrainingTask
+
+log = logging.getLogger("sparkrec.training")
+
+_ERRORS = "errors"
+_KILLED = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
+
+
+def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
+    """Train, in the driver or on the executors, and return how it went.
+
+    Raises
+    ------
+    TrainingError
+        There are fewer slots than workers, or a training process failed; the message has the
+        process's own error.
+    """
+    workers = task.training.workers
+    if workers == 1 and is_local(spark):
+        return train(task, Rank(device="cuda" if task.training.use_gpu else "cpu"))
+    _check_slots(spark, workers)
+    storage.remove(storage.join(task.checkpoint_path, _ERRORS))
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    distributor = TorchDistributor(
+        num_processes=workers, local_mode=False, use_gpu=task.training.use_gpu
+    )
+    package = Path(package_zip()).read_bytes()
+    try:
+        distributor.run(_entry(), package, cloudpickle.dumps(task))
+    except Exception as error:
+        raise TrainingError(_what_failed(task, error)) from error
+    final = storage.read_json(storage.join(task.checkpoint_path, FINAL_STATE))
+    return Progress(**final["progress"])
+
+
+def _check_slots(spark: SparkSession, workers: int) -> None:
+    """Fewer slots than workers is a mistake in the conf; say so before anything is started."""
+    master = spark.sparkContext.master or ""
+    slots = local_cores(master)
+    if slots is not None:
+        pass
+    elif master.startswith("local-cluster"):
+        executors, cores, _ = master.partition("[")[2].rstrip("]").split(",")
+        slots = int(executors) * int(cores)
+    else:
+        # Executors may still be registering, and dynamic allocation brings more; the barrier
+        # scheduler's own check follows within seconds.
+        return
+    if slots < workers:
+        raise TrainingError(
+            f"training.workers is {workers}, but {master} has {slots} slots; lower "
+            f"training.workers, or run with a larger master"
+        )
+
+
+def _entry() -> Any:
+    """The function that every training process runs.
+
+    It is pickled by value (it is made here, not imported), since the process that unpickles it
+    cannot import sparkrec before the function has put the shipped package on its path.
+    """
+
+    def run(package: bytes, pickled_task: bytes) -> None:
+        import pickle
+        import sys
+        import tempfile
+        from pathlib import Path
+
+        folder = Path(tempfile.mkdtemp(prefix="sparkrec-"))
+        (folder / "sparkrec.zip").write_bytes(package)
+        sys.path.insert(0, str(folder / "sparkrec.zip"))
+        from sparkrec.training.distributed import run_rank
+
+        run_rank(pickle.loads(pickled_task))
+
+    run.__module__ = "__main__"
+    return run
+
+
+def run_rank(task: TrainingTask) -> None:
+    """One training process: join the others, train, and leave any error where the driver looks."""
+    import os
+    import traceback
+
+    import torch
+    import torch.distributed as dist
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    use_gpu = task.training.use_gpu
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_gpu else "cpu"
+    try:
+        if use_gpu:
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if use_gpu else "gloo")
+        if not use_gpu:
+            hosts: list[Any] = [None] * world
+            dist.all_gather_object(hosts, socket.gethostname())
+            here = hosts.count(socket.gethostname())
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
+        train(task, Rank(rank, world, device))
+        dist.barrier()
+    except BaseException as error:
+        report = {"rank": rank, "host": socket.gethostname(), "error": _one_line(error)}
+        report |= {"kind": type(error).__name__, "trace": traceback.format_exc()}
+        name = storage.join(task.checkpoint_path, _ERRORS, f"rank-{rank}.json")
+        storage.write_json(name, report)
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _what_failed(task: TrainingTask, error: Exception) -> str:
+    """The processes' own errors first; those that only lost a peer say the least."""
+    folder = storage.join(task.checkpoint_path, _ERRORS)
+    reports = [storage.read_json(storage.join(folder, f.name)) for f in storage.list_files(folder)]
+    reports.sort(key=lambda r: (r["kind"] in ("DistBackendError", "RuntimeError"), r["rank"]))
+    for report in reports:
+        log.debug("rank %s on %s:\n%s", report["rank"], report["host"], report["trace"])
+    killed = _KILLED.search(str(error))
+    again = "; set training.resume: true to go on from the last checkpoint"
+    if killed:
+        return (
+            f"training process {killed.group(1)} was killed by signal {killed.group(2)} (signal 9 "
+            f"is often the machine out of memory){again}"
+        )
+    if reports:
+        first = reports[0]
+        lost = first["kind"] in ("DistBackendError", "RuntimeError") and "peer" in first["error"]
+        if not lost:
+            return (
+                f"training process {first['rank']} on {first['host']} failed: "
+                f"{first['kind']}: {first['error']}"
+            )
+        return f"a training process died, and process {first['rank']} lost it{again}"
+    text = " ".join(str(error).split())
+    if "barrier" in text.lower() and "slots" in text.lower():
+        return f"training.workers is {task.training.workers}, but the cluster has fewer free slots"
+    return f"training on the executors failed: {text[:500]}"

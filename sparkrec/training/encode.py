@@ -1,0 +1,187 @@
+"""Training rows to encoded parquet: fixed-width int64 columns, shuffled, in equal row groups.
+
+A row has `user_0..` (embedding rows of the user side), `item` (dense index of the positive) and
+`negative_0..` (dense indices, 0 where fewer could be drawn) or `label`. Item features are not
+repeated in every row: they are one matrix, by dense index.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkrec import storage
+from sparkrec.errors import DataError
+from sparkrec.retrieval.catalogue import PADDING, UNKNOWN, Catalogue
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.training.feed import column_names
+
+Ints = npt.NDArray[np.int64]
+
+NEGATIVES = "negatives"
+LABEL = "label"
+HELD_OUT = "is_validation"
+_ROWS_PER_GROUP = 32_768
+_ORDER = "_sparkrec_order"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Where the encoded rows are.
+
+    Attributes
+    ----------
+    path
+        Folder of all rows; `fit_path` below it has those that are not held out for validation.
+    fields
+        Tensors of a row and their widths.
+    rows
+        All rows.
+    """
+
+    path: str
+    fit_path: str
+    fields: dict[str, int]
+    rows: int
+
+
+def encode_rows(
+    train: DataFrame,
+    item_column: str,
+    user_encoder: FeatureEncoder,
+    catalogue: Catalogue,
+    path: str,
+    workers: int,
+    seed: int,
+) -> Encoded:
+    """Write the encoded training rows, and publish them under `path`.
+
+    Rows are put in an order that depends on (seed, row) alone, and into as many files, of one
+    row group each, as give every worker an equal share.
+
+    Parameters
+    ----------
+    train
+        The user side's columns, the item column, `negatives` (array) or `label` (0 or 1), and
+        optionally `is_validation`.
+
+    Raises
+    ------
+    DataError
+        Neither `negatives` nor `label` is there, `label` is not whole numbers, or no rows are left.
+    """
+    fields, negatives = _fields(train, user_encoder)
+    key = F.xxhash64(
+        F.lit(seed), *(F.col(f"`{name}`") for name in sorted(train.columns) if name != HELD_OUT)
+    )
+    held_out = F.col(HELD_OUT) if HELD_OUT in train.columns else F.lit(False)
+    wanted = [*user_encoder.schema.used_columns, item_column]
+    wanted += [name for name in (NEGATIVES, LABEL) if name in train.columns]
+    source = train.select(
+        *dict.fromkeys(f"`{name}`" for name in wanted),
+        held_out.alias(HELD_OUT),
+        key.alias(_ORDER),
+    )
+    names = [name for field, width in fields.items() for name in column_names(field, width)]
+    schema = T.StructType(
+        [
+            T.StructField(HELD_OUT, T.BooleanType()),
+            T.StructField(_ORDER, T.LongType()),
+            *(T.StructField(name, T.LongType(), nullable=False) for name in names),
+        ]
+    )
+    encoder = _RowEncoder(user_encoder, catalogue, item_column, negatives, schema.names)
+    encoded = source.mapInArrow(encoder, schema)
+    counts = {
+        row[HELD_OUT]: row["n"]
+        for row in source.groupBy(HELD_OUT).agg(F.count("*").alias("n")).collect()
+    }
+    rows = sum(counts.values())
+    if not counts.get(False):
+        raise DataError("no training rows are left once validation rows are held out")
+    with storage.publish(path, "encoded", about={"rows": rows}) as staging:
+        for part, held in (("fit", False), ("held_out", True)):
+            if not counts.get(held):
+                continue
+            files = max(workers, -(-counts[held] // _ROWS_PER_GROUP))
+            files = min(-(-files // workers) * workers, counts[held])
+            placed = encoded.where(F.col(HELD_OUT) == held).repartition(files, F.col(_ORDER))
+            placed.sortWithinPartitions(_ORDER).select(names).write.option(
+                "parquet.block.size", 1 << 30
+            ).parquet(storage.spark_path(storage.join(staging, part)))
+    return Encoded(path, storage.join(path, "fit"), fields, rows)
+
+
+class _RowEncoder:
+    """Runs on the executors: one Arrow batch of rows to their int64 columns."""
+
+    def __init__(
+        self,
+        user_encoder: FeatureEncoder,
+        catalogue: Catalogue,
+        item_column: str,
+        negatives: int | None,
+        names: list[str],
+    ) -> None:
+        self.user_encoder = user_encoder
+        self.catalogue = catalogue
+        self.item_column = item_column
+        self.negatives = negatives
+        self.names = names
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
+            users = np.asfortranarray(self.user_encoder.encode(batch))
+            arrays = [columns[HELD_OUT], columns[_ORDER], *map(pa.array, users.T)]
+            items = self.catalogue.index(columns[self.item_column])
+            if np.any(items < 2):
+                raise DataError(f"a training row has a {self.item_column} that no event has")
+            arrays.append(pa.array(items))
+            if self.negatives is None:
+                arrays.append(columns[LABEL].cast(pa.int64()))
+            else:
+                drawn = fixed_width(columns[NEGATIVES], self.negatives, self.catalogue)
+                arrays += map(pa.array, np.asfortranarray(drawn).T)
+            yield pa.RecordBatch.from_arrays(arrays, self.names)
+
+
+def _fields(train: DataFrame, encoder: FeatureEncoder) -> tuple[dict[str, int], int | None]:
+    fields = {"user": encoder.width, "item": 0}
+    if NEGATIVES in train.columns:
+        longest = train.agg(F.max(F.size(NEGATIVES))).first()
+        assert longest is not None
+        if not longest[0] or longest[0] < 1:
+            raise DataError("train has no negatives: every array of `negatives` is empty")
+        return {**fields, NEGATIVES: int(longest[0])}, int(longest[0])
+    if LABEL not in train.columns:
+        raise DataError(
+            f"train has neither `{NEGATIVES}` (array of item ids) nor `{LABEL}` (0 or 1); sample "
+            "negatives first (jobs/match_dataset.py)"
+        )
+    kind = train.schema[LABEL].dataType
+    if not isinstance(kind, T.IntegralType | T.BooleanType):
+        raise DataError(f"train: column `{LABEL}` is {kind.simpleString()}, but must be 0 or 1")
+    return {**fields, LABEL: 0}, None
+
+
+def fixed_width(lists: pa.Array, width: int, catalogue: Catalogue) -> Ints:
+    """Lists of raw item ids to dense indices [rows, width], 0 where a list is shorter.
+
+    Raises
+    ------
+    DataError
+        A negative is not in the catalogue.
+    """
+    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
+    items = catalogue.index(pa.compute.list_flatten(lists))
+    if np.any(items == UNKNOWN):
+        raise DataError("negatives name an item that no event of train has; sample them anew")
+    matrix = np.full((len(lists), width), PADDING, np.int64)
+    matrix[np.arange(width) < lengths[:, None]] = items
+    return matrix

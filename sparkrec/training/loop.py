@@ -1,0 +1,303 @@
+"""The training loop of two-tower models: epochs, validation, early stopping, checkpoints.
+
+The same code runs in the driver and on every rank of a distributed run. With one worker and a
+seed it is deterministic: two runs, or a run and its resumed continuation, end at equal weights.
+"""
+
+import contextlib
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sparkrec import storage
+from sparkrec.errors import TrainingError
+from sparkrec.nn.embedding import PooledEmbedding
+from sparkrec.training import checkpoint
+from sparkrec.training.checkpoint import Progress
+from sparkrec.training.feed import Feed, FeedSettings
+from sparkrec.training.task import TrainingTask, TwoTowerLoss
+from sparkrec.training.validate import Validation, improved
+
+log = logging.getLogger("sparkrec.training")
+
+FINAL = "final.safetensors"
+FINAL_STATE = "final.json"
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among the workers."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
+    """Train to the end and leave the final weights in `checkpoint_path`.
+
+    With early stopping, training stops when the validation metric has not improved for
+    `patience` epochs; the weights of the best epoch are final, or, with `refit`, a second phase
+    trains from scratch on all rows for that number of epochs.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, or a checkpoint to resume from does not fit.
+    """
+    resumed = _resume(task)
+    if resumed is not None and resumed.progress.phase == "done":
+        return resumed.progress
+    tensors = checkpoint.read_tensors(task.tensors_path)
+    stopping = task.training.early_stopping
+    validation = Validation(tensors, stopping.metric) if stopping and "queries" in tensors else None
+    progress = resumed.progress if resumed else Progress()
+    if progress.phase == "fit":
+        weights = _phase(task, rank, tensors, progress, resumed, validation)
+        resumed = None
+        if validation is not None and stopping is not None and stopping.refit:
+            chosen = progress.best_epoch
+            if rank.first:
+                log.info("refit: training on all rows for the %d epochs chosen", chosen)
+            progress = Progress("refit", chosen_epochs=chosen, history=progress.history)
+    if progress.phase == "refit":
+        weights = _phase(task, rank, tensors, progress, resumed, None)
+    if rank.first:
+        progress.phase = "done"
+        checkpoint.write_tensors(storage.join(task.checkpoint_path, FINAL), weights)
+        storage.write_json(
+            storage.join(task.checkpoint_path, FINAL_STATE), {"progress": vars(progress)}
+        )
+    return progress
+
+
+def _resume(task: TrainingTask) -> checkpoint.Checkpoint | None:
+    if not task.training.resume:
+        return None
+    final = storage.join(task.checkpoint_path, FINAL_STATE)
+    found = checkpoint.latest(task.checkpoint_path, task.identity())
+    if found is not None and storage.exists(final):
+        done = Progress(**storage.read_json(final)["progress"])
+        if len(done.history) >= len(found.progress.history):
+            found = checkpoint.Checkpoint(done, {}, None, {}, {})
+    if found is not None:
+        log.info("resuming after epoch %d (%s)", found.progress.epoch, found.progress.phase)
+    return found
+
+
+def _phase(
+    task: TrainingTask,
+    rank: Rank,
+    tensors: Mapping[str, Tensor],
+    progress: Progress,
+    resumed: checkpoint.Checkpoint | None,
+    validation: Validation | None,
+) -> dict[str, Tensor]:
+    """Train one phase to its end; returns the weights it ends with. Changes `progress`."""
+    training = task.training
+    network = task.build()
+    if resumed is not None:
+        network.load_state_dict(resumed.weights)
+    elif task.initial_weights:
+        network.load_state_dict(checkpoint.read_tensors(task.initial_weights))
+    network.to(rank.device)
+    if rank.world > 1 and task.training.use_gpu:
+        # nccl has no sparse all-reduce.
+        for module in network.modules():
+            if isinstance(module, PooledEmbedding):
+                module.sparse = False
+    optimizers = make_optimizers(network, training.learning_rate, training.weight_decay)
+    if resumed is not None:
+        resumed.restore(optimizers)
+    best = resumed.best if resumed is not None else None
+    step_module: nn.Module = TwoTowerLoss(network, task.loss)
+    if rank.world > 1:
+        step_module = nn.parallel.DistributedDataParallel(step_module, broadcast_buffers=False)
+    feed = Feed(
+        FeedSettings(
+            path=task.all_path if progress.phase == "refit" else task.fit_path,
+            fields=task.fields,
+            batch_size=training.batch_size // rank.world,
+            seed=task.seed,
+            rank=rank.rank,
+            world=rank.world,
+            shuffle_rows=training.shuffle_rows,
+            cache_bytes=training.cache_mb << 20,
+        )
+    )
+    item_features = tensors["item_features"].to(rank.device)
+    epochs = progress.chosen_epochs or training.epochs
+    patience = training.early_stopping.patience if training.early_stopping else 0
+    while progress.epoch < epochs and not (
+        validation and progress.epoch - progress.best_epoch >= patience and progress.best_epoch
+    ):
+        progress.epoch += 1
+        report = _train_epoch(task, rank, step_module, optimizers, feed, item_features, progress)
+        if validation is not None:
+            report |= _validate(validation, network, item_features, rank)
+            if improved(report[validation.metric], progress.best_value):
+                progress.best_epoch = progress.epoch
+                progress.best_value = report[validation.metric]
+                best = {name: value.detach().clone() for name, value in _weights(network).items()}
+        progress.history.append({"phase": progress.phase, "epoch": progress.epoch, **report})
+        if rank.first:
+            _log_epoch(progress, epochs, report)
+            if progress.epoch % training.save_checkpoint_interval == 0 or progress.epoch == epochs:
+                keep_best = best if best is not None and progress.best_epoch else None
+                checkpoint.save(
+                    task.checkpoint_path,
+                    progress,
+                    task.identity(),
+                    _weights(network),
+                    optimizers,
+                    keep_best,
+                )
+    return best if best is not None and validation is not None else _weights(network)
+
+
+def make_optimizers(
+    network: nn.Module, learning_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """SparseAdam for embedding tables with sparse gradients, AdamW for everything else."""
+    sparse_ids = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, PooledEmbedding) and module.sparse
+    }
+    sparse = [p for p in network.parameters() if id(p) in sparse_ids]
+    dense = [p for p in network.parameters() if id(p) not in sparse_ids]
+    optimizers: list[torch.optim.Optimizer] = []
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
+    if dense:
+        optimizers.append(torch.optim.AdamW(dense, lr=learning_rate, weight_decay=weight_decay))
+    return optimizers
+
+
+def _train_epoch(
+    task: TrainingTask,
+    rank: Rank,
+    step_module: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    feed: Feed,
+    item_features: Tensor,
+    progress: Progress,
+) -> dict[str, float]:
+    step_module.train()
+    waited = feed.waited_seconds
+    start = last = perf_counter()
+    losses = torch.zeros(())
+    auc = StreamingAUC()
+    bar = tqdm(
+        total=feed.steps,
+        desc=f"{progress.phase} epoch {progress.epoch}",
+        unit="step",
+        disable=not (rank.first and sys.stderr.isatty()),
+    )
+    with contextlib.closing(feed.epoch(progress.epoch)) as batches, bar:
+        for step, cpu_batch in enumerate(batches, start=1):
+            batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            loss, scores, labels = step_module(batch, item_features)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            losses += loss.detach().cpu()
+            auc.update(scores, labels)
+            bar.update()
+            if step % task.training.print_interval == 0 or step == feed.steps:
+                now = perf_counter()
+                steps = (step - 1) % task.training.print_interval + 1
+                rate = steps * task.training.batch_size / (now - last)
+                _stop_unless_finite(float(losses), progress, step)
+                last = now
+                if rank.first:
+                    bar.set_postfix(loss=f"{float(losses) / step:.4f}", rows=f"{rate:,.0f}/s")
+                    log.info(
+                        "%s epoch %d step %d/%d loss %.4f auc %.4f rows/s %.0f",
+                        progress.phase,
+                        progress.epoch,
+                        step,
+                        feed.steps,
+                        float(losses) / step,
+                        auc.value(),
+                        rate,
+                    )
+    seconds = perf_counter() - start
+    return {
+        "loss": float(losses) / feed.steps,
+        "auc": auc.value(),
+        "seconds": seconds,
+        "rows_per_second": feed.rows_all_ranks / seconds,
+        "waiting_share": (feed.waited_seconds - waited) / seconds,
+    }
+
+
+def _stop_unless_finite(loss: float, progress: Progress, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {progress.epoch}, by step {step}; lower "
+            "training.learning_rate or raise loss.temperature (the last checkpoint is intact)"
+        )
+
+
+def _validate(
+    validation: Validation, network: nn.Module, item_features: Tensor, rank: Rank
+) -> dict[str, float]:
+    """The metric on rank 0, told to every rank, so that all of them stop together."""
+    value = torch.zeros((), dtype=torch.float64, device=rank.device)
+    seconds = 0.0
+    if rank.first:
+        start = perf_counter()
+        value += validation.measure(network, item_features)
+        seconds = perf_counter() - start
+    if rank.world > 1:
+        dist.broadcast(value, src=0)
+    return {validation.metric: float(value), "validation_seconds": seconds}
+
+
+def _log_epoch(progress: Progress, epochs: int, report: Mapping[str, Any]) -> None:
+    numbers = " ".join(f"{key} {value:.4g}" for key, value in report.items())
+    log.info("%s epoch %d of at most %d: %s", progress.phase, progress.epoch, epochs, numbers)
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+
+
+class StreamingAUC:
+    """Area under the ROC curve of all scores so far, to the width of 1/2000 in probability."""
+
+    _BINS = 2000
+
+    def __init__(self) -> None:
+        self._positive = torch.zeros(self._BINS, dtype=torch.float64)
+        self._negative = torch.zeros(self._BINS, dtype=torch.float64)
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Add logits [n] and their labels [n]."""
+        bins = (scores.sigmoid() * self._BINS).long().clamp_(0, self._BINS - 1).cpu()
+        is_positive = labels.cpu() > 0.5
+        self._positive += torch.bincount(bins[is_positive], minlength=self._BINS)
+        self._negative += torch.bincount(bins[~is_positive], minlength=self._BINS)
+
+    def value(self) -> float:
+        """The area; a half where one class is missing."""
+        below = self._negative.cumsum(0) - self._negative
+        pairs = self._positive.sum() * self._negative.sum()
+        wins = (self._positive * (below + self._negative / 2)).sum()
+        return float(wins / pairs) if pairs else 0.5

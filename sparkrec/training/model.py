@@ -1,0 +1,251 @@
+"""A trained two-tower model: its folder on disk, and the part of it that executors run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from torch import Tensor, nn
+
+from sparkrec import config, storage
+from sparkrec.errors import SchemaError
+from sparkrec.models import model_classes
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.retrieval.base import RetrievalModel
+from sparkrec.retrieval.catalogue import Catalogue
+from sparkrec.retrieval.index import VectorIndex
+from sparkrec.retrieval.settings import Retrieval
+from sparkrec.retrieval.topk import Floats, Ints
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.training.checkpoint import read_tensors, write_tensors
+
+_BLOCK = 4096
+_USED_ROW = 2
+
+
+class Network:
+    """A network with the encoder of its user side: everything that turns a query into a vector."""
+
+    def __init__(
+        self,
+        model: str,
+        model_config: Mapping[str, Any],
+        user: TowerInput,
+        item: TowerInput,
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        self.model, self.model_config = model, dict(model_config)
+        self.user, self.item = user, item
+        self.weights = dict(weights)
+        self._module: nn.Module | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        plain = {name: value.numpy() for name, value in self.weights.items()}
+        return self.__dict__ | {"weights": plain, "_module": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.weights = {name: torch.from_numpy(v) for name, v in state["weights"].items()}
+
+    @property
+    def module(self) -> nn.Module:
+        """The Torch module, in evaluation mode."""
+        if self._module is None:
+            network_class, config_class = model_classes(self.model)
+            model_config = config.from_json(config_class, self.model_config, "model.json")
+            self._module = network_class(model_config, self.user, self.item)
+            self._module.load_state_dict(self.weights)
+            self._module.eval()
+        return self._module
+
+    @torch.no_grad()
+    def user_vectors(self, features: Ints) -> Floats:
+        """User-side rows [queries, width] to float32 [queries, dim]."""
+        return _blocks(self.module.encode_users, features)
+
+    @torch.no_grad()
+    def item_vectors(self, features: Ints) -> Floats:
+        """Item-side rows [items, width] to float32 [items, dim]."""
+        return _blocks(self.module.encode_items, features)
+
+
+def _blocks(encode: Any, features: Ints) -> Floats:
+    parts = [
+        encode(torch.from_numpy(features[start : start + _BLOCK])).numpy()
+        for start in range(0, max(len(features), 1), _BLOCK)
+    ]
+    return np.concatenate(parts)
+
+
+class TwoTowerModel(RetrievalModel):
+    """A trained two-tower retriever; see the estimator of its name for the params."""
+
+    model_name: str
+
+    def __init__(
+        self,
+        network: Network,
+        catalogue: Catalogue,
+        user_encoder: FeatureEncoder,
+        item_encoder: FeatureEncoder,
+        index: VectorIndex,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.catalogue = catalogue
+        self.user_encoder = user_encoder
+        self.item_encoder = item_encoder
+        self.index = index
+        self.about = dict(about or {})
+        self.users: DataFrame | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return dict(self.about.get("seconds", {}))
+
+    @property
+    def item_vectors(self) -> Floats:
+        """float32 [items, dim], in the catalogue's order."""
+        return self.index.vectors
+
+    def searcher(self) -> "TwoTowerSearcher":
+        return TwoTowerSearcher(self.network, self.catalogue, self.user_encoder, self.index)
+
+    def prepare_queries(self, queries: DataFrame) -> DataFrame:
+        """Derive the features that follow from the history, and join those of `users`."""
+        derived = derive_history_features(
+            queries,
+            self.user_encoder.schema.used_columns,
+            self.get("history_col"),
+            self.get("item_col"),
+        )
+        joined = join_users(
+            derived, self.users, self.user_encoder.schema.used_columns, self.get("user_col")
+        )
+        self.user_encoder.schema.require(joined.columns, "the queries", used_only=True)
+        return joined
+
+    def write_parts(self, folder: str) -> dict[str, Any]:
+        hashes = {
+            f"{side}.hashes": torch.from_numpy(encoder.arrays()["hashes"].copy())
+            for side, encoder in (("user", self.user_encoder), ("item", self.item_encoder))
+        }
+        write_tensors(storage.join(folder, "vocabulary.safetensors"), hashes)
+        write_tensors(storage.join(folder, "weights.safetensors"), self.network.weights)
+        vectors = {"items": torch.from_numpy(np.ascontiguousarray(self.item_vectors))}
+        write_tensors(storage.join(folder, "vectors.safetensors"), vectors)
+        storage.write_bytes(storage.join(folder, "index.faiss"), self.index.to_bytes())
+        self.catalogue.write(storage.join(folder, "items.parquet"))
+        return {
+            "model": self.network.model,
+            "model_config": self.network.model_config,
+            "user": {**self.user_encoder.to_json()},
+            "item": {**self.item_encoder.to_json()},
+            "index": vars(self.index.settings),
+            "about": self.about,
+        }
+
+    @classmethod
+    def read_parts(cls, folder: str, description: dict[str, Any]) -> "TwoTowerModel":
+        arrays = read_tensors(storage.join(folder, "vocabulary.safetensors"))
+        encoders = {
+            side: FeatureEncoder.restore(
+                description[side], {"hashes": arrays[f"{side}.hashes"].numpy()}
+            )
+            for side in ("user", "item")
+        }
+        catalogue = Catalogue.read(storage.join(folder, "items.parquet"))
+        network = Network(
+            description["model"],
+            description["model_config"],
+            tower_input(encoders["user"]),
+            tower_input(encoders["item"]),
+            read_tensors(storage.join(folder, "weights.safetensors")),
+        )
+        index = VectorIndex.from_bytes(
+            storage.read_bytes(storage.join(folder, "index.faiss")),
+            Retrieval(**description["index"]),
+            catalogue.order,
+        )
+        return cls(
+            network, catalogue, encoders["user"], encoders["item"], index, description["about"]
+        )
+
+
+def tower_input(encoder: FeatureEncoder) -> TowerInput:
+    """The shape of the side that an encoder feeds."""
+    return TowerInput(encoder.num_rows, tuple(encoder.slices))
+
+
+class TwoTowerSearcher:
+    """The executors' part: query features to vectors, vectors to items."""
+
+    def __init__(
+        self,
+        network: Network,
+        catalogue: Catalogue,
+        user_encoder: FeatureEncoder,
+        index: VectorIndex,
+    ) -> None:
+        self.network = network
+        self.catalogue = catalogue
+        self.user_encoder = user_encoder
+        self.index = index
+
+    def __getstate__(self) -> dict[str, Any]:
+        index = (self.index.to_bytes(), self.index.settings)
+        return self.__dict__ | {"index": index}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        content, settings = state["index"]
+        self.__dict__ = state
+        self.index = VectorIndex.from_bytes(content, settings, self.catalogue.order)
+        # One Python worker a core already; threads of their own would only get in the way.
+        torch.set_num_threads(1)
+
+    def search(
+        self,
+        batch: pa.RecordBatch,
+        k: int,
+        seen: tuple[Ints, Ints] | None,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> tuple[Floats, Ints]:
+        vectors = self.network.user_vectors(self.user_encoder.encode(batch))
+        return self.index.search(vectors, k, seen, allowed)
+
+    def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        return np.any(self.user_encoder.encode(batch) >= _USED_ROW, axis=1)
+
+
+def derive_history_features(
+    queries: DataFrame, wanted: tuple[str, ...], history: str, item: str
+) -> DataFrame:
+    """Add `recent_<item>s` and `last_<item>` where a schema wants them and queries lack them."""
+    from sparkrec.columns import Columns
+
+    columns = Columns(item=item)
+    if history in queries.columns:
+        if columns.recent_items in wanted and columns.recent_items not in queries.columns:
+            queries = queries.withColumn(columns.recent_items, F.col(history))
+        if columns.last_item in wanted and columns.last_item not in queries.columns:
+            queries = queries.withColumn(columns.last_item, F.try_element_at(history, F.lit(-1)))
+    return queries
+
+
+def join_users(
+    frame: DataFrame, users: DataFrame | None, wanted: tuple[str, ...], user: str
+) -> DataFrame:
+    """Join the columns of the users table that a schema wants and the frame lacks."""
+    if users is None:
+        return frame
+    missing = [name for name in wanted if name not in frame.columns and name in users.columns]
+    if not missing:
+        return frame
+    if user not in users.columns:
+        raise SchemaError(f"the users table has no column `{user}` to join it by")
+    return frame.join(users.select(user, *missing).dropDuplicates([user]), user, "left")

@@ -1,0 +1,116 @@
+"""The `training:` and `loss:` blocks of a conf."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When to stop on the validation split.
+
+    Attributes
+    ----------
+    metric
+        `recall@k` or `ndcg@k` on the validation rows, full ranking.
+    patience
+        Epochs without a better value before training stops.
+    refit
+        Afterwards train from scratch on all of train for the best number of epochs.
+    max_rows
+        At most so many validation rows, drawn with the seed.
+    """
+
+    metric: str = "recall@20"
+    patience: int = 1
+    refit: bool = True
+    max_rows: int = 20_000
+
+    def __post_init__(self) -> None:
+        name, _, k = self.metric.partition("@")
+        if name not in ("recall", "ndcg") or not k.isdigit() or int(k) < 1:
+            raise ValueError("metric must be recall@k or ndcg@k, such as recall@20")
+        if self.patience < 1:
+            raise ValueError("patience must be at least 1")
+        if self.max_rows < 1:
+            raise ValueError("max_rows must be at least 1")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the scores are trained for.
+
+    Attributes
+    ----------
+    name
+        `bce`: binary cross-entropy against sampled negatives or labels.
+    temperature
+        Scores are divided by it; cosines need one far below 1.
+    """
+
+    name: Literal["bce"] = "bce"
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the training rows, at most.
+    batch_size
+        Rows of a step, over all workers.
+    learning_rate
+        Of Adam; tables use its sparse form.
+    weight_decay
+        Of the dense layers (decoupled, AdamW).
+    workers
+        Training processes. One trains in the driver on a local master, else on an executor.
+    use_gpu
+        Train on each worker's GPU, with nccl between them.
+    resume
+        Go on from the last checkpoint of a killed run.
+    model_in_path
+        Start from the weights of a saved model; the vocabulary may grow.
+    save_checkpoint_interval
+        Epochs between checkpoints.
+    print_interval
+        Steps between log lines.
+    early_stopping
+        Stop on the validation split, or null for a fixed number of epochs.
+    shuffle_rows
+        Rows that are shuffled together.
+    cache_mb
+        Training rows up to this size are read once and kept in memory.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    workers: int = 1
+    use_gpu: bool = False
+    resume: bool = False
+    model_in_path: str | None = None
+    save_checkpoint_interval: int = 1
+    print_interval: int = 200
+    early_stopping: EarlyStopping | None = field(default_factory=EarlyStopping)
+    shuffle_rows: int = 262_144
+    cache_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "workers", "save_checkpoint_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("print_interval", "shuffle_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError("learning_rate must be above 0")
+        if self.batch_size % self.workers:
+            raise ValueError("batch_size must be a multiple of workers")

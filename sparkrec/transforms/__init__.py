@@ -1,0 +1,20 @@
+"""Table to table on Spark: history, splits, filters, negatives. Imports no Torch."""
+
+from sparkrec.transforms.filters import date_range, k_core, positives
+from sparkrec.transforms.history import add_history
+from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
+from sparkrec.transforms.split import Split, last_basket, last_n, leave_one_out, temporal
+
+__all__ = [
+    "Split",
+    "add_history",
+    "date_range",
+    "k_core",
+    "last_basket",
+    "last_n",
+    "leave_one_out",
+    "negatives_shortfall",
+    "positives",
+    "sample_negatives",
+    "temporal",
+]

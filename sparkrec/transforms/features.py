@@ -1,0 +1,81 @@
+"""The history-features job: events to events with each user's recent items."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.columns import Columns
+from sparkrec.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
+from sparkrec.transforms.history import add_history
+
+
+@dataclass(frozen=True)
+class EventTables:
+    """Published tables: `events`, and `items` where features of items are wanted."""
+
+    events: str
+    items: str | None = None
+
+
+@dataclass(frozen=True)
+class HistoryFeatures:
+    """Config of jobs/history_features.py.
+
+    Attributes
+    ----------
+    max_len
+        Items of a history.
+    item_features
+        Columns of the items table to roll along, as `recent_<f>` and `last_<f>`.
+    by_session
+        A history holds only earlier sessions (baskets).
+    """
+
+    job: str
+    dataset: str
+    input: EventTables
+    output_path: str
+    columns: Columns = field(default_factory=Columns)
+    max_len: int = 10
+    item_features: tuple[str, ...] = ()
+    by_session: bool = False
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_len < 1:
+            raise ValueError("max_len must be at least 1")
+        if self.item_features and self.input.items is None:
+            raise ValueError("item_features needs input.items")
+
+
+def read_events(spark: SparkSession, path: str, what: str, columns: Columns) -> DataFrame:
+    """Read an events table and check its four columns."""
+    return read_table(
+        spark,
+        path,
+        what,
+        {
+            columns.user: KEY_TYPES,
+            columns.item: KEY_TYPES,
+            columns.timestamp: INTEGER_TYPES,
+            columns.position: INTEGER_TYPES,
+        },
+    )
+
+
+def write_history_features(spark: SparkSession, config: HistoryFeatures) -> str:
+    """Run the job; returns a line that says what was written."""
+    columns = config.columns
+    events = read_events(spark, config.input.events, "input.events", columns)
+    items = None
+    if config.input.items is not None:
+        items = read_table(spark, config.input.items, "input.items", {columns.item: KEY_TYPES})
+    table = add_history(
+        events, columns, config.max_len, items, config.item_features, config.by_session
+    )
+    facts = write_table(table, config.output_path, config.job, config.overwrite)
+    return (
+        f"{config.output_path}: {facts['rows']:,} events with histories of up to {config.max_len}"
+    )

@@ -1,0 +1,179 @@
+"""The match-dataset job: events with history to train, validation and test, and negatives."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec import storage
+from sparkrec.columns import Columns
+from sparkrec.tables import write_table
+from sparkrec.transforms import filters
+from sparkrec.transforms.features import read_events
+from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
+from sparkrec.transforms.split import Split, last_basket, last_n, leave_one_out, temporal
+
+
+@dataclass(frozen=True)
+class MatchInput:
+    """Either `events` (with history) to split, or a split's `train` to draw negatives for."""
+
+    events: str | None = None
+    train: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.events is None) == (self.train is None):
+            raise ValueError("events or train must be given, and not both")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which events are kept before the split.
+
+    Attributes
+    ----------
+    min_user_events, min_item_events
+        The k-core's two thresholds.
+    iterate
+        Whether the k-core goes on to its fixpoint, or makes one pass.
+    start, end
+        Seconds since the epoch, half-open.
+    """
+
+    min_user_events: int = 1
+    min_item_events: int = 1
+    iterate: bool = True
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class SplitBy:
+    """How test rows are held out.
+
+    Attributes
+    ----------
+    method
+        `last_n` events, `leave_one_out`, `temporal`, or `last_basket` of each user.
+    n
+        Events that `last_n` holds out.
+    test_from, validation_from
+        Seconds since the epoch, for `temporal`.
+    """
+
+    method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
+    n: int = 3
+    test_from: int | None = None
+    validation_from: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError("n must be at least 1")
+        if (self.method == "temporal") != (self.test_from is not None):
+            raise ValueError("test_from must be given for method temporal, and for no other")
+
+    def split(self, events: DataFrame, columns: Columns) -> Split:
+        """Split events by the method."""
+        if self.method == "last_n":
+            return last_n(events, columns, self.n)
+        if self.method == "leave_one_out":
+            return leave_one_out(events, columns)
+        if self.method == "last_basket":
+            return last_basket(events, columns)
+        assert self.test_from is not None
+        return temporal(events, columns, self.test_from, self.validation_from)
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Negatives for each positive.
+
+    Attributes
+    ----------
+    num
+        Negatives a positive.
+    alpha
+        They are drawn with popularity^alpha.
+    rating_above
+        Train rows with a rating above it are positives; all of them by default.
+    """
+
+    num: int
+    alpha: float = 0.75
+    rating_above: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num < 1:
+            raise ValueError("num must be at least 1")
+        if self.alpha < 0:
+            raise ValueError("alpha must be at least 0")
+
+
+@dataclass(frozen=True)
+class MatchDataset:
+    """Config of jobs/match_dataset.py.
+
+    With `split`, `output_path` gets the tables train, validation and test. With `negatives`,
+    `output_path` is one table: the positives of `input.train` with their negatives.
+    """
+
+    job: str
+    dataset: str
+    input: MatchInput
+    output_path: str
+    seed: int = 0
+    columns: Columns = field(default_factory=Columns)
+    filters: Filters = field(default_factory=Filters)
+    split: SplitBy | None = None
+    negatives: Negatives | None = None
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.split is None) == (self.negatives is None):
+            raise ValueError("split or negatives must be given, and not both")
+        if (self.split is None) != (self.input.events is None):
+            raise ValueError("input must name events for a split, and train for negatives")
+        if self.negatives and self.negatives.rating_above is not None and not self.columns.rating:
+            raise ValueError("negatives.rating_above needs columns.rating")
+
+
+def write_match_dataset(spark: SparkSession, config: MatchDataset) -> str:
+    """Run the job; returns lines that say what was written."""
+    return _write_split(spark, config) if config.split else _write_negatives(spark, config)
+
+
+def _write_split(spark: SparkSession, config: MatchDataset) -> str:
+    assert config.split is not None and config.input.events is not None
+    columns, wanted = config.columns, config.filters
+    events = read_events(spark, config.input.events, "input.events", columns)
+    events = filters.date_range(events, columns, wanted.start, wanted.end)
+    if max(wanted.min_user_events, wanted.min_item_events) > 1:
+        events = filters.k_core(
+            events, columns, wanted.min_user_events, wanted.min_item_events, wanted.iterate
+        )
+    split = config.split.split(events, columns)
+    lines = []
+    for name, frame in vars(split).items():
+        path = storage.join(config.output_path, name)
+        facts = write_table(frame, path, config.job, config.overwrite)
+        lines.append(f"{path}: {facts['rows']:,} rows")
+    return "\n".join(lines)
+
+
+def _write_negatives(spark: SparkSession, config: MatchDataset) -> str:
+    assert config.negatives is not None and config.input.train is not None
+    wanted, columns = config.negatives, config.columns
+    train = read_events(spark, config.input.train, "input.train", columns)
+    positives = train
+    if wanted.rating_above is not None:
+        positives = filters.positives(train, columns, wanted.rating_above)
+    table = sample_negatives(positives, train, columns, wanted.num, wanted.alpha, config.seed)
+    facts = write_table(table, config.output_path, config.job, config.overwrite)
+    written = spark.read.parquet(storage.spark_path(config.output_path))
+    short = negatives_shortfall(written, wanted.num)
+    asked = facts["rows"] * wanted.num
+    return (
+        f"{config.output_path}: {facts['rows']:,} positives, {asked - short:,} of {asked:,} "
+        f"negatives delivered (shortfall {short:,})"
+    )

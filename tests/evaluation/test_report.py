@@ -1,0 +1,101 @@
+"""metrics.json and the tables made of it."""
+
+import json
+import subprocess
+import sys
+
+from sparkrec.evaluation.metrics import Evaluation
+from sparkrec.evaluation.report import (
+    Result,
+    format_markdown,
+    format_table,
+    metrics_json,
+    versions,
+)
+
+METRICS = {
+    "precision@20": 0.01508,
+    "recall@20": 0.3016,
+    "map@20": 0.0801,
+    "ndcg@20": 0.1261,
+    "mrr@20": 0.0801,
+    "coverage@20": 0.71,
+}
+INTERVALS = {"recall@20": (0.294, 0.31), "ndcg@20": (0.122, 0.13)}
+EVALUATION = Evaluation(14980, METRICS, INTERVALS)
+KEPT = Result.of(EVALUATION, "dssm", "last_3", False)
+EXCLUDED = Result.of(EVALUATION, "dssm", "last_3", True)
+YARDSTICK = Result("global_hot", "mine", False, 3, {"recall@20": 0.5}, {})
+
+
+def run() -> dict:
+    return metrics_json(
+        model="dssm",
+        dataset="ml_1m",
+        config={"seed": 1},
+        seed=1,
+        data="abc",
+        seconds={"fit": 1234.56789},
+        results=[KEPT, EXCLUDED, YARDSTICK],
+    )
+
+
+def test_metrics_json_has_the_contract_and_survives_json() -> None:
+    written = json.loads(json.dumps(run(), allow_nan=False))
+    assert list(written) == [
+        "model",
+        "dataset",
+        "config",
+        "seed",
+        "versions",
+        "data",
+        "seconds",
+        "results",
+    ]
+    assert written["seconds"] == {"fit": 1234.568}
+    assert written["results"][0]["interval95"]["recall@20"] == [0.294, 0.31]
+    assert [Result.from_json(entry) for entry in written["results"]] == [KEPT, EXCLUDED, YARDSTICK]
+
+
+def test_versions_name_what_is_installed_and_import_nothing() -> None:
+    found = versions()
+    assert {"sparkrec", "python", "pyspark", "numpy", "pyarrow"} <= set(found)
+    script = (
+        "import sys; from sparkrec.evaluation.report import versions; versions();"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'petastorm', 'faiss')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_table() -> None:
+    assert format_table([KEPT, EXCLUDED, YARDSTICK]).splitlines() == [
+        "model       protocol  seen           n  precision@20          recall@20 [95%]  map@20"
+        "  ndcg@20  mrr@20  coverage@20",
+        "----------  --------  --------  ------  ------------  -----------------------  ------"
+        "  -------  ------  -----------",
+        "dssm        last_3    kept      14,980        0.0151  0.3016 [0.2940, 0.3100]  0.0801"
+        "   0.1261  0.0801       0.7100",
+        "dssm        last_3    excluded  14,980        0.0151  0.3016 [0.2940, 0.3100]  0.0801"
+        "   0.1261  0.0801       0.7100",
+        "global_hot  mine      kept           3             -                   0.5000       -"
+        "        -       -            -",
+        "last_3: each user's last three events are queried one by one with the history just "
+        "before them; a row counts if its rating is above 2; candidates are the items of train, "
+        "and a test item outside them is a miss.",
+    ]
+
+
+def test_markdown_shows_the_published_figure_where_it_compares() -> None:
+    assert format_markdown({"dssm_batch_neg_ml_1m": run(), "mine": run()}).splitlines() == [
+        "| model | conf | protocol | seen | precision@20 | recall@20 | MAP@20 | NDCG@20 | fit s "
+        "| published recall / NDCG |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|---|",
+        "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
+        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 | 0.3016 / 0.1261 |",
+        "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | excluded | 0.0151 "
+        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+        "| dssm | `mine` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
+        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+        "| dssm | `mine` | `last_3` | excluded | 0.0151 "
+        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+    ]
