@@ -24,6 +24,7 @@ setup(
         "boto3>=1.35",
         "pyyaml>=6.0",
         "safetensors>=0.4.5",
+        "setuptools",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -1,10 +1,9 @@
-"""Train DSSM, index the items, recommend for every test row, and evaluate beside Global Hot."""
+"""Train DSSM, index the items, recommend for every test row, and evaluate beside a yardstick."""
 
 from pyspark.sql import SparkSession
 
-from sparkrec.baselines.global_hot import GlobalHot
 from sparkrec.cli import run_job
-from sparkrec.evaluation.run import Run, read_inputs, retriever_params
+from sparkrec.evaluation.run import Run, read_inputs
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.training.job import TwoTowerJob, two_tower_estimator
 
@@ -15,7 +14,7 @@ def main(job: TwoTowerJob[DSSMConfig], spark: SparkSession) -> None:
     estimator = two_tower_estimator(job, tables)
     run = Run(job, tables, keep=job.training.resume)
     run.evaluate(run.model(estimator), "dssm")
-    run.evaluate(GlobalHot(**retriever_params(job)).fit(tables.events), "global_hot", True)
+    run.evaluate_yardsticks()
     print(run.finish())
 
 

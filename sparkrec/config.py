@@ -6,8 +6,10 @@ raw template and the output of ``envsubst`` give the same config), parses strict
 names file and line.
 """
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import os
 import re
 import types
@@ -24,6 +26,8 @@ C = TypeVar("C")
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _FANCY_VARIABLE = re.compile(r"\$\{[^}]*\}")
+# What a quoted text may follow (nothing, too); any other quote is an apostrophe.
+_BEFORE_QUOTED = ("", ":", ",", "[", "{", "-", "?")
 
 
 def load_config(
@@ -85,7 +89,7 @@ def expand(text: str, source: str, environ: Mapping[str, str]) -> str:
             return environ[name]
 
         expanded = _VARIABLE.sub(value, body)
-        fancy = _FANCY_VARIABLE.search(_VARIABLE.sub("", body))
+        fancy = _FANCY_VARIABLE.search(_VARIABLE.sub(" ", body))
         if fancy:
             raise ConfigError(
                 f"{source}:{number}: `{fancy.group()}` is not a plain ${{VAR}}, which is all that "
@@ -102,7 +106,7 @@ def _split_comment(line: str) -> tuple[str, str]:
     for i, char in enumerate(line):
         if quote:
             quote = "" if char == quote else quote
-        elif char in "'\"":
+        elif char in "'\"" and line[:i].rstrip()[-1:] in _BEFORE_QUOTED:
             quote = char
         elif char == "#" and (i == 0 or line[i - 1].isspace()):
             return line[:i], line[i:]
@@ -110,7 +114,13 @@ def _split_comment(line: str) -> tuple[str, str]:
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"{source}:{line}: not valid YAML: the character {chr(error.character)!r}"
+        ) from None
     loader.name = source
     try:
         return loader.get_single_node()
@@ -157,6 +167,11 @@ def _apply_override(root: yaml.MappingNode, override: str) -> None:
             node = child
         else:
             child = node.value[found][1]
+            if child.tag == "tag:yaml.org,2002:null":
+                child = yaml.MappingNode(
+                    "tag:yaml.org,2002:map", [], child.start_mark, child.end_mark
+                )
+                node.value[found] = (node.value[found][0], child)
             if not isinstance(child, yaml.MappingNode):
                 raise ConfigError(f"{source}: {'.'.join(keys[: depth + 1])} has no keys under it")
             node = child
@@ -214,11 +229,9 @@ def _build_scalar(kind: Any, node: yaml.Node, key: str) -> Any:
         return float(value)
     if kind is float and isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text.
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if type(value) is kind:
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if type(value) is kind and (kind is not float or math.isfinite(value)):
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise ConfigError(
@@ -234,7 +247,8 @@ def _plain(node: yaml.Node, key: str) -> Any:
     constructor = yaml.SafeLoader("")
     try:
         return constructor.construct_object(node)
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, LookupError, AttributeError, yaml.YAMLError):
+        # PyYAML's own constructors fail so on an explicit tag whose text does not suit it.
         raise ConfigError(f"{_where(node)}: {key}: cannot read {node.value!r}") from None
     finally:
         constructor.dispose()

@@ -5,6 +5,7 @@ defaults below.
 """
 
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
@@ -27,6 +29,10 @@ _DEFAULTS = {
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "2",
 }
+
+# What spark-submit fills in where nobody names a master.
+_SUBMIT_MASTER = "local[*]"
+_LOCAL = re.compile(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]")
 
 # Keys that the JVM reads when it starts, and the spark-submit flag that sets each.
 _LAUNCH_KEYS = {
@@ -88,7 +94,14 @@ def open_session(
     builder = SparkSession.builder.appName(name)
     for key, value in merged.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except Py4JJavaError as error:
+        reason = str(error.java_exception.getMessage() or error.java_exception.toString())
+        raise ConfigError(
+            f"Spark does not start with spark.master={merged['spark.master']}: "
+            f"{' '.join(reason.split())}"
+        ) from error
     session.sparkContext.setLogLevel("ERROR")
     session.sparkContext.addPyFile(package_zip())
     return session
@@ -106,7 +119,13 @@ def _launched_settings() -> dict[str, str] | None:
     settings = dict(SparkConf().getAll())
     assert SparkContext._jvm is not None
     command = str(SparkContext._jvm.java.lang.System.getProperty("sun.java.command") or "")
-    named = any(mark in command for mark in ("--master", "spark.master=")) or "MASTER" in os.environ
+    # What follows the job's file are its own arguments, `--set spark.master=...` among them.
+    command = command.partition(Path(sys.argv[0]).name or "\0")[0]
+    named = (
+        settings.get("spark.master") != _SUBMIT_MASTER
+        or any(mark in command for mark in ("--master", "spark.master="))
+        or "MASTER" in os.environ
+    )
     if not named and not _in_spark_defaults("spark.master"):
         settings.pop("spark.master", None)
     # pip's pyspark-shell gateway names itself; that is no wish of the user's.
@@ -176,10 +195,10 @@ def local_cores(master: str) -> int | None:
     """The task slots of a `local`, `local[n]` or `local[*]` master; None for any other."""
     if master == "local":
         return 1
-    if not master.startswith("local["):
+    threads = _LOCAL.fullmatch(master)
+    if threads is None:
         return None
-    count = master.removeprefix("local[").rstrip("]").split(",")[0]
-    return (os.cpu_count() or 1) if count == "*" else int(count)
+    return (os.cpu_count() or 1) if threads[1] == "*" else int(threads[1])
 
 
 def is_local(spark: SparkSession) -> bool:

@@ -12,11 +12,12 @@ S3 goes through boto3 and pyarrow.fs. Credentials, region and endpoint come from
 """
 
 import functools
+import glob
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,10 @@ def join(path: str, *parts: str) -> str:
 
 
 def spark_path(path: str) -> str:
-    """The path as Spark wants it: `s3a://` for S3, an absolute `file:` URI for the local disk."""
+    """The path as Spark wants it: `s3a://` for S3, `file://` and the absolute path for the disk."""
     if is_s3(path):
         return "s3a://" + path.split("://", 1)[1]
-    return Path(_local(path)).absolute().as_uri()
+    return f"file://{Path(_local(path)).absolute()}"
 
 
 def arrow_filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -102,16 +103,12 @@ def _s3_errors(path: str) -> Iterator[None]:
 def list_files(path: str) -> list[File]:
     """Every file below a folder (the file itself is named ''), sorted; none if nothing is there."""
     if is_s3(path):
-        client, bucket, key = _s3(path)
-        files = []
-        with _s3_errors(path):
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-            for entry in (entry for page in pages for entry in page.get("Contents", [])):
-                name = entry["Key"]
-                if name == key or not key or name.startswith(key + "/"):
-                    relative = name[len(key) :].lstrip("/")
-                    if not name.endswith("/"):
-                        files.append(File(relative, entry["Size"]))
+        _, _, key = _s3(path)
+        files = [
+            File(name[len(key) :].lstrip("/"), size)
+            for name, size in _s3_objects(path).items()
+            if not name.endswith("/")
+        ]
         return sorted(files, key=lambda f: f.name)
     root = Path(_local(path))
     if root.is_file():
@@ -121,6 +118,29 @@ def list_files(path: str) -> list[File]:
         (File(p.relative_to(root).as_posix(), p.stat().st_size) for p in found),
         key=lambda f: f.name,
     )
+
+
+def _s3_objects(path: str) -> dict[str, int]:
+    """Key and size of every object at or below an S3 path, markers of empty folders too."""
+    client, bucket, key = _s3(path)
+    with _s3_errors(path):
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        found = {e["Key"]: e["Size"] for page in pages for e in page.get("Contents", [])}
+    return {
+        name: size
+        for name, size in found.items()
+        if not key or name == key or name.startswith(f"{key}/")
+    }
+
+
+def _s3_delete(path: str, names: Sequence[str]) -> None:
+    client, bucket, _ = _s3(path)
+    for start in range(0, len(names), 1000):
+        batch = [{"Key": name} for name in names[start : start + 1000]]
+        with _s3_errors(path):
+            answer = client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+        for failed in answer.get("Errors", []):
+            raise StorageError(f"cannot remove s3://{bucket}/{failed['Key']}: {failed['Message']}")
 
 
 def exists(path: str) -> bool:
@@ -179,18 +199,16 @@ def write_json(path: str, value: Mapping[str, Any]) -> None:
 def remove(path: str) -> None:
     """Remove a file or a folder with all it holds; nothing there is no error."""
     if is_s3(path):
-        client, bucket, key = _s3(path)
-        names = [f"{key}/{f.name}".rstrip("/") for f in list_files(path)]
-        with _s3_errors(path):
-            for start in range(0, len(names), 1000):
-                batch = [{"Key": name} for name in names[start : start + 1000]]
-                client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+        _s3_delete(path, list(_s3_objects(path)))
         return
     target = Path(_local(path))
-    if target.is_dir():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+    try:
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
 def download(path: str, folder: Path) -> Path:
@@ -202,7 +220,7 @@ def download(path: str, folder: Path) -> Path:
         for file in list_files(path):
             target = folder / file.name if file.name else folder / key.rsplit("/", 1)[-1]
             target.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, f"{key}/{file.name}".rstrip("/"), str(target))
+            client.download_file(bucket, f"{key}/{file.name}".strip("/"), str(target))
             if not file.name:
                 return target
     return folder
@@ -214,11 +232,15 @@ def upload(folder: Path, path: str) -> None:
         if is_s3(path):
             client, bucket, key = _s3(path)
             with _s3_errors(path):
-                client.upload_file(str(folder / file.name), bucket, f"{key}/{file.name}")
+                name = f"{key}/{file.name}".strip("/")
+                client.upload_file(str(folder / file.name), bucket, name)
         else:
             target = Path(_local(path)) / file.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / file.name, target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / file.name, target)
+            except OSError as error:
+                raise StorageError(f"cannot write {target}: {error.strerror or error}") from None
 
 
 # ------------------------------------------------------------------------------- publishing
@@ -252,7 +274,7 @@ def check_output(path: str, made_by: str, overwrite: bool = False) -> None:
     """Raise StorageError if writing to `path` would destroy what `made_by` did not make."""
     if overwrite or not exists(path):
         return
-    for mark in (MANIFEST, _CLAIM):
+    for mark in (_CLAIM, MANIFEST):
         if exists(join(path, mark)):
             maker = str(read_json(join(path, mark)).get("made_by", ""))
             if maker == made_by:
@@ -285,9 +307,10 @@ def publish(
     about
         Further keys of the manifest (rows, content hash, ...); may be filled inside the block.
     """
-    check_output(path, made_by, overwrite)
     _sweep(path)
+    check_output(path, made_by, overwrite)
     staging = _sibling(path, "staging")
+    _make_parent(path)
     try:
         yield staging
         files = [vars(file) for file in list_files(staging)]
@@ -295,8 +318,7 @@ def publish(
             raise StorageError(f"nothing was written for {path}")
         manifest = {"made_by": made_by, "sparkrec": __version__, **(about or {}), "files": files}
         if is_s3(path):
-            _move_s3(staging, path)
-            write_json(join(path, MANIFEST), manifest)
+            _move_s3(staging, path, manifest)
         else:
             write_json(join(staging, MANIFEST), manifest)
             _swap_local(staging, path)
@@ -317,41 +339,74 @@ def _sweep(path: str) -> None:
         with _s3_errors(path):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             names = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-            for start in range(0, len(names), 1000):
-                batch = [{"Key": name} for name in names[start : start + 1000]]
-                client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+        _s3_delete(path, names)
         return
     target = Path(_local(path))
     if not target.parent.is_dir():
         return
-    for old in target.parent.glob(f".{target.name}.replaced-*"):
+    name = glob.escape(target.name)
+    for old in target.parent.glob(f".{name}.replaced-*"):
         # Killed between the two renames of a swap: the old output is still the good one.
-        shutil.rmtree(old) if target.exists() else old.rename(target)
-    for left in target.parent.glob(f".{target.name}.staging-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        if target.exists():
+            remove(str(old))
+        else:
+            old.rename(target)
+    for left in target.parent.glob(f".{name}.staging-*"):
+        remove(str(left))
+
+
+def _make_parent(path: str) -> None:
+    """Find out before any work that the output's folder cannot be made."""
+    if is_s3(path):
+        return
+    try:
+        Path(_local(path)).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _swap_local(staging: str, path: str) -> None:
     target, new = Path(_local(path)), Path(_local(staging))
-    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         old = Path(_local(_sibling(path, "replaced")))
         target.rename(old)
         new.rename(target)
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
+        remove(str(old))
     else:
         new.rename(target)
 
 
-def _move_s3(staging: str, path: str) -> None:
-    remove(join(path, MANIFEST))
-    remove(path)
+def _move_s3(staging: str, path: str, manifest: Mapping[str, Any]) -> None:
+    """Copy under the final name; the claim says whose it is until the manifest stands there."""
+    _take(path, str(manifest["made_by"]))
     client, bucket, source = _s3(staging)
     _, _, target = _s3(path)
-    with _s3_errors(path):
-        for file in list_files(staging):
-            origin = {"Bucket": bucket, "Key": f"{source}/{file.name}"}
+    for file in list_files(staging):
+        origin = {"Bucket": bucket, "Key": f"{source}/{file.name}"}
+        with _s3_errors(path):
             client.copy(origin, bucket, f"{target}/{file.name}")
+    write_json(join(path, MANIFEST), manifest)
+    remove(join(path, _CLAIM))
+
+
+def _take(path: str, made_by: str, keep: bool = False) -> None:
+    """Empty an output of ours (with `keep`, only unfinish it) so that at no moment it is nobody's.
+
+    A run that is killed in between leaves a claim, by which the next knows the rest as its own.
+    """
+    if not is_s3(path) and Path(_local(path)).is_file():
+        remove(path)
+    write_json(join(path, _CLAIM), {"made_by": made_by, "sparkrec": __version__})
+    remove(join(path, MANIFEST))
+    if keep:
+        return
+    if is_s3(path):
+        _, _, key = _s3(path)
+        _s3_delete(path, [name for name in _s3_objects(path) if name != f"{key}/{_CLAIM}"])
+        return
+    for child in Path(_local(path)).iterdir():
+        if child.name != _CLAIM:
+            remove(str(child))
 
 
 def claim(path: str, made_by: str, overwrite: bool = False, keep: bool = False) -> None:
@@ -361,11 +416,7 @@ def claim(path: str, made_by: str, overwrite: bool = False, keep: bool = False) 
     folder as a whole has no manifest.
     """
     check_output(path, made_by, overwrite)
-    if keep:
-        remove(join(path, MANIFEST))
-    else:
-        remove(path)
-    write_json(join(path, _CLAIM), {"made_by": made_by, "sparkrec": __version__})
+    _take(path, made_by, keep)
 
 
 def finish(path: str, made_by: str, about: Mapping[str, Any]) -> None:
@@ -374,3 +425,27 @@ def finish(path: str, made_by: str, about: Mapping[str, Any]) -> None:
     manifest = {"made_by": made_by, "sparkrec": __version__, **about, "files": files}
     write_json(join(path, MANIFEST), manifest)
     remove(join(path, _CLAIM))
+
+
+def copy_folder(source: str, target: str) -> int:
+    """Copy every file of a local folder below a path; returns how many.
+
+    ``python -m sparkrec.storage SOURCE TARGET`` does it from a shell, for a local TARGET as for an
+    `s3://` one; `aws s3 cp --recursive SOURCE TARGET` is the same for the latter.
+    """
+    files = list_files(source)
+    if not files:
+        raise StorageError(f"nothing to copy: {source} has no files")
+    upload(Path(source), target)
+    return len(files)
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m sparkrec.storage SOURCE TARGET")
+    try:
+        print(f"{copy_folder(sys.argv[1], sys.argv[2])} files copied to {sys.argv[2]}")
+    except StorageError as failure:
+        sys.exit(f"error: {failure}")

@@ -1,9 +1,11 @@
 """What a run reports: `metrics.json`, a table for the terminal, a table for the README."""
 
+import hashlib
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import sparkrec
@@ -75,9 +77,22 @@ class Result:
         )
 
 
+def code_fingerprint() -> str:
+    """A hash of the package's sources."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for source in sorted(package.rglob("*.py")):
+        digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def versions() -> dict[str, str]:
-    """Versions of sparkrec, Python and the installed libraries, none of which is imported."""
-    found = {"sparkrec": sparkrec.__version__, "python": platform.python_version()}
+    """Versions of sparkrec, Python and the installed libraries, none of which is imported.
+
+    `code` is a hash of the package's sources.
+    """
+    found = {"sparkrec": sparkrec.__version__, "code": code_fingerprint()}
+    found["python"] = platform.python_version()
     for library in _LIBRARIES:
         try:
             found[library] = version(library)

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import config as configs
 from sparkrec import storage
+from sparkrec.baselines import yardstick
 from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.evaluation.metrics import count_items, evaluate
@@ -77,11 +78,14 @@ class EvaluationSettings:
         Test rows with a rating above it count; the protocol's own rule by default.
     fallback
         `global_hot`, or `none`: what unknown users without history are given.
+    yardsticks
+        Count models that stand beside the job's own in its table.
     """
 
     protocol: str
     rating_above: float | None = None
     fallback: Literal["none", "global_hot"] = "global_hot"
+    yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +199,7 @@ class Run:
         model.save(self.path("model"), overwrite=True)
         return model
 
-    def evaluate(self, model: RetrievalModel, name: str, yardstick: bool = False) -> None:
+    def evaluate(self, model: RetrievalModel, name: str, is_yardstick: bool = False) -> None:
         """Recommend for every test row, seen kept and seen excluded, and evaluate both.
 
         The recommendations of the job's own model are written to the run folder; those of a
@@ -214,7 +218,7 @@ class Run:
             params = {model.getParam("exclude_seen"): exclude_seen}
             answered = model.transform(queries, params).select("query_id", "recommended")
             start = perf_counter()
-            if yardstick:
+            if is_yardstick:
                 recommendations = answered.persist()
             else:
                 folder = "seen_excluded" if exclude_seen else "seen_kept"
@@ -226,12 +230,18 @@ class Run:
             start = perf_counter()
             found = evaluate(recommendations, queries, columns.user, counts, seed=job.seed)
             recommendations.unpersist()
-            if not yardstick:
+            if not is_yardstick:
                 self._add_seconds("evaluate", start)
             self.results.append(
                 Result(name, chosen.name, exclude_seen, found.n, found.metrics, found.interval95)
             )
         counts.unpersist()
+
+    def evaluate_yardsticks(self) -> None:
+        """Evaluate the count models that the conf asks for, beside the job's own."""
+        for name in self.job.evaluation.yardsticks:
+            model = yardstick(name, **retriever_params(self.job)).fit(self.tables.events)
+            self.evaluate(model, name, is_yardstick=True)
 
     def finish(self) -> str:
         """Write metrics.json and the run folder's manifest; returns the table to print."""

@@ -20,7 +20,11 @@ def mlp(in_features: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Seq
     layers: list[nn.Module] = []
     width = in_features
     for depth, size in enumerate(hidden):
-        layers.append(nn.Linear(width, size))
+        linear = nn.Linear(width, size)
+        # He et al. 2015: keeps the variance through ReLU layers; Torch's default shrinks it.
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+        layers.append(linear)
         if depth < len(hidden) - 1:
             layers.append(nn.ReLU())
             if dropout:

@@ -1,5 +1,6 @@
 """Table to table on Spark: history, splits, filters, negatives. Imports no Torch."""
 
+from sparkrec.transforms._common import tail
 from sparkrec.transforms.filters import date_range, k_core, positives
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
@@ -16,5 +17,6 @@ __all__ = [
     "negatives_shortfall",
     "positives",
     "sample_negatives",
+    "tail",
     "temporal",
 ]

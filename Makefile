@@ -1,0 +1,58 @@
+# Every target creates .venv where it is missing, and reuses it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SUBMIT := $(BIN)/python
+STAMP := $(VENV)/.installed
+
+MY_S3_BUCKET ?= $(CURDIR)/data
+export MY_S3_BUCKET
+ML_1M ?= $(CURDIR)/data/raw/ml-1m
+export ML_1M
+
+.PHONY: install demo test lint ml-1m results bench clean
+
+install: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,bench]'
+	touch $@
+
+# Real grocery baskets (The Complete Journey), from raw files to recommendations, below demo/.
+demo: export MY_S3_BUCKET := $(CURDIR)/demo
+demo: install
+	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
+	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_complete_journey.yaml
+	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey demo/complete_journey/schema/dssm
+	$(SUBMIT) jobs/dssm.py --conf conf/dssm_bce_neg10_complete_journey.yaml
+	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Needs ML_1M=<folder with ratings.dat>; everything goes below MY_S3_BUCKET.
+ml-1m: install
+	$(SUBMIT) jobs/prepare_ml_1m.py --conf conf/prepare_ml_1m.yaml
+	$(SUBMIT) jobs/history_features.py --conf conf/history_features_ml_1m.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_cf_ml_1m.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_loo_ml_1m.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
+	$(SUBMIT) -m sparkrec.storage schema/dssm/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/dssm
+
+results: install
+	$(SUBMIT) -m sparkrec.evaluation.results
+
+bench: install
+	$(SUBMIT) benchmarks/feed.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
