@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
@@ -63,7 +63,7 @@ def open_session(
         A setting only works when the JVM starts, and a JVM is already running.
     """
     wanted = {
-        key if key.startswith("spark.") else f"spark.{key}": str(value)
+        key if key.startswith("spark.") else f"spark.{key}": _text(value)
         for key, value in (settings or {}).items()
     }
     active = SparkSession.getActiveSession()
@@ -107,6 +107,11 @@ def open_session(
     return session
 
 
+def _text(value: object) -> str:
+    """A value of YAML as Spark writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _launched_settings() -> dict[str, str] | None:
     """Settings that spark-submit was given, or None where no JVM runs yet.
 
@@ -124,7 +129,8 @@ def _launched_settings() -> dict[str, str] | None:
     named = (
         settings.get("spark.master") != _SUBMIT_MASTER
         or any(mark in command for mark in ("--master", "spark.master="))
-        or "MASTER" in os.environ
+        # Of the JVM's environment: the one here has a MASTER that spark-submit itself put there.
+        or SparkContext._jvm.java.lang.System.getenv("MASTER") is not None
     )
     if not named and not _in_spark_defaults("spark.master"):
         settings.pop("spark.master", None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -48,6 +49,12 @@ def read_table(
         frame = spark.read.parquet(storage.spark_path(path))
     except AnalysisException as error:
         raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
+    except Py4JJavaError as error:
+        # A footer that cannot be read, say; the innermost cause names the file.
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        raise DataError(f"{what}: {path} holds no parquet table ({cause.getMessage()})") from None
     require_columns(frame, types or {}, f"{what}: {path}")
     return frame
 

@@ -1,6 +1,6 @@
 """Confs: variables as envsubst expands them, strict keys and types, overrides, round trips."""
 
-import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -120,7 +120,9 @@ def test_confs_agree_with_envsubst(conf: Path, tmp_path: Path) -> None:
 
 
 pieces = st.one_of(
-    st.sampled_from(["$A", "${A}", "${_b9}", "$_b9", "$$A", "$", "$ ", "$1", "{A}", "${", "\n", "'"]),
+    st.sampled_from(
+        ["$A", "${A}", "${_b9}", "$_b9", "$$A", "$", "$ ", "$1", "{A}", "${", "\n", "'"]
+    ),
     st.text(st.characters(exclude_characters="#$\x00", exclude_categories=("Cs",)), max_size=8),
 )
 values = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12)

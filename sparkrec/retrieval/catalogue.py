@@ -57,12 +57,17 @@ class Catalogue:
 
     def index(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
         """Dense indices of raw ids: 0 for null, 1 for an id that is not in the catalogue."""
+        # An id too large for the catalogue's own integers is unknown, not an error.
+        wide = pa.int64() if pa.types.is_integer(self.ids.type) else self.ids.type
         if self._lookup is None:
-            self._lookup = pd.Index(self.ids.to_numpy(zero_copy_only=False))
+            self._lookup = pd.Index(self.ids.cast(wide).to_numpy(zero_copy_only=False))
         if isinstance(ids, pa.ChunkedArray):
             ids = ids.combine_chunks()
-        values = ids.cast(self.ids.type).to_numpy(zero_copy_only=False)
-        found = self._lookup.get_indexer(values).astype(np.int64)
+        values = ids.cast(wide)
+        if wide == pa.int64():
+            # numpy has no null integer: it would take floats, which round large ids.
+            values = values.fill_null(0)
+        found = self._lookup.get_indexer(values.to_numpy(zero_copy_only=False)).astype(np.int64)
         found = np.where(found < 0, UNKNOWN, found + _FIRST)
         if ids.null_count:
             found[np.asarray(ids.is_null())] = PADDING

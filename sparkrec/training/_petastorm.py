@@ -83,6 +83,9 @@ class ParquetDataset:
         self, path_or_paths: str, filesystem: pyarrow.fs.FileSystem, **_ignored: Any
     ) -> None:
         self.paths = unquote(path_or_paths)
+        if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            # A bucket and a key: they were given as `file:///bucket/key`.
+            self.paths = self.paths.lstrip("/")
         self.fs = _Opener(filesystem)
         self.pieces = [
             ParquetDatasetPiece(path, self.fs.open)

@@ -133,6 +133,12 @@ def latest(folder: str, task: Mapping[str, Any]) -> Checkpoint | None:
     )
 
 
+def discard(folder: str) -> None:
+    """Remove every checkpoint: an earlier run's must not outlive or outrank those of a new one."""
+    for name in _checkpoints(folder):
+        storage.remove(storage.join(folder, name))
+
+
 def read_tensors(path: str) -> dict[str, Tensor]:
     """Read a safetensors file, local or on S3."""
     return safetensors.torch.load(storage.read_bytes(path))

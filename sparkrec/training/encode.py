@@ -144,7 +144,10 @@ class _RowEncoder:
                 raise DataError(f"a training row has a {self.item_column} that no event has")
             arrays.append(pa.array(items))
             if self.negatives is None:
-                arrays.append(columns[LABEL].cast(pa.int64()))
+                labels = columns[LABEL].cast(pa.int64())
+                if labels.null_count or not np.isin(labels.to_numpy(), (0, 1)).all():
+                    raise DataError(f"a row's `{LABEL}` is null or neither 0 nor 1")
+                arrays.append(labels)
             else:
                 drawn = fixed_width(columns[NEGATIVES], self.negatives, self.catalogue)
                 arrays += map(pa.array, np.asfortranarray(drawn).T)

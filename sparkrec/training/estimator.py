@@ -134,9 +134,13 @@ class TwoTowerRetriever(Retriever):
             max_list_length=64,
         )
         for name, kind in self.blocks.items():
-            block = getattr(config, name, None) or kind()
+            given = getattr(config, name, None)
+            block = given or kind()
             for field in dataclasses.fields(kind):
-                self._setDefault(**{_param_name(name, field.name): getattr(block, field.name)})
+                param = _param_name(name, field.name)
+                # Without a config, what every retriever has keeps every retriever's default.
+                if given is not None or not hasattr(Retriever, param):
+                    self._setDefault(**{param: getattr(block, field.name)})
         if config is not None and hasattr(config, "seed"):
             self._setDefault(seed=config.seed)
         self.set_params(**params)
@@ -245,7 +249,13 @@ class TwoTowerRetriever(Retriever):
         if derived - set(train.columns):
             train = add_history(train, columns, max_len=_HISTORY_LENGTH)
         splits = self._block("training").early_stopping is not None and self.validation is None
-        if splits and HELD_OUT not in train.columns and LABEL not in train.columns:
+        if splits and (HELD_OUT in train.columns or LABEL in train.columns):
+            mark = HELD_OUT if HELD_OUT in train.columns else LABEL
+            raise DataError(
+                f"early stopping cannot hold out rows of a train with the column `{mark}`; give "
+                "the validation queries, or set training.early_stopping: null"
+            )
+        if splits:
             split = leave_one_out(train, columns)
             kept = [name for name in train.columns if name != HELD_OUT]
             train = split.train.select(*kept, F.lit(False).alias(HELD_OUT)).unionByName(

@@ -122,12 +122,12 @@ class Feed:
         filesystem, folder = storage.arrow_filesystem(settings.path)
         seen = 0
         reader = _petastorm.make_batch_reader(
-            "file://" + quote(folder if folder.startswith("/") else "/" + folder)
-            if not storage.is_s3(settings.path)
-            else "s3://" + quote(folder),
+            # petastorm looks at the scheme before the file system it is given; see the adapter.
+            "file:///" + quote(folder.lstrip("/")),
             reader_pool_type="dummy",
+            # Patterns, not names: without its end, `user_1` earns a warning about `user_10`.
             schema_fields=[
-                name
+                f"{name}$"
                 for field, width in settings.fields.items()
                 for name in column_names(field, width)
             ],

@@ -24,6 +24,7 @@ from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.feed import Feed, FeedSettings
+from sparkrec.training.reduce import average_gradients, same_start
 from sparkrec.training.task import TrainingTask, TwoTowerLoss
 from sparkrec.training.validate import Validation, improved
 
@@ -58,7 +59,7 @@ def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
     TrainingError
         The loss is not finite, or a checkpoint to resume from does not fit.
     """
-    resumed = _resume(task)
+    resumed = _resume(task, rank.first)
     if resumed is not None and resumed.progress.phase == "done":
         return resumed.progress
     tensors = checkpoint.read_tensors(task.tensors_path)
@@ -84,14 +85,19 @@ def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
     return progress
 
 
-def _resume(task: TrainingTask) -> checkpoint.Checkpoint | None:
-    if not task.training.resume:
-        return None
+def _resume(task: TrainingTask, first: bool) -> checkpoint.Checkpoint | None:
     final = storage.join(task.checkpoint_path, FINAL_STATE)
+    if not task.training.resume:
+        if first:
+            checkpoint.discard(task.checkpoint_path)
+            storage.remove(final)
+        return None
     found = checkpoint.latest(task.checkpoint_path, task.identity())
     if found is not None and storage.exists(final):
         done = Progress(**storage.read_json(final)["progress"])
-        if len(done.history) >= len(found.progress.history):
+        # Without early stopping, a conf that now asks for more epochs goes on.
+        enough = bool(task.training.early_stopping) or done.epoch >= task.training.epochs
+        if enough and len(done.history) >= len(found.progress.history):
             found = checkpoint.Checkpoint(done, {}, None, {}, {})
     if found is not None:
         log.info("resuming after epoch %d (%s)", found.progress.epoch, found.progress.phase)
@@ -114,21 +120,16 @@ def _phase(
     elif task.initial_weights:
         network.load_state_dict(checkpoint.read_tensors(task.initial_weights))
     network.to(rank.device)
-    if rank.world > 1 and task.training.use_gpu:
-        # nccl has no sparse all-reduce.
-        for module in network.modules():
-            if isinstance(module, PooledEmbedding):
-                module.sparse = False
     optimizers = make_optimizers(network, training.learning_rate, training.weight_decay)
     if resumed is not None:
         resumed.restore(optimizers)
     best = resumed.best if resumed is not None else None
-    step_module: nn.Module = TwoTowerLoss(network, task.loss)
+    step_module = TwoTowerLoss(network, task.loss)
     if rank.world > 1:
-        step_module = nn.parallel.DistributedDataParallel(step_module, broadcast_buffers=False)
+        same_start(network)
     feed = Feed(
         FeedSettings(
-            path=task.all_path if progress.phase == "refit" else task.fit_path,
+            path=task.all_path if validation is None else task.fit_path,
             fields=task.fields,
             batch_size=training.batch_size // rank.world,
             seed=task.seed,
@@ -190,7 +191,7 @@ def make_optimizers(
 def _train_epoch(
     task: TrainingTask,
     rank: Rank,
-    step_module: nn.Module,
+    step_module: TwoTowerLoss,
     optimizers: list[torch.optim.Optimizer],
     feed: Feed,
     item_features: Tensor,
@@ -214,6 +215,8 @@ def _train_epoch(
                 optimizer.zero_grad(set_to_none=True)
             loss, scores, labels = step_module(batch, item_features)
             loss.backward()
+            if rank.world > 1:
+                average_gradients(step_module.parameters(), rank.world)
             for optimizer in optimizers:
                 optimizer.step()
             losses += loss.detach().cpu()

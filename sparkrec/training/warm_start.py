@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sparkrec.errors import ConfigError
+from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training.model import Network
 from sparkrec.training.task import TrainingTask
 
@@ -16,10 +17,19 @@ def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:
     ConfigError
         The earlier model has another architecture.
     """
-    weights = dict(task.build().state_dict())
+    network = task.build()
+    weights = dict(network.state_dict())
+    tables = {
+        f"{name}.weight"
+        for name, module in network.named_modules()
+        if isinstance(module, PooledEmbedding)
+    }
     for name, fresh in weights.items():
         old = previous.weights.get(name)
-        if old is None or old.shape[1:] != fresh.shape[1:] or len(old) > len(fresh):
+        # Only a table may grow: a layer with more rows is another architecture.
+        rows = 0 if old is None else len(old)
+        fits = rows == len(fresh) or (name in tables and rows < len(fresh))
+        if old is None or old.shape[1:] != fresh.shape[1:] or not fits:
             shape = None if old is None else list(old.shape)
             raise ConfigError(
                 f"training.model_in_path: the earlier model's {name} is {shape}, this one's "

@@ -42,6 +42,11 @@ def test_large_ids_are_told_apart_beside_a_null() -> None:
     assert items.index(pa.array([big + 1, None, big + 2, big + 3])).tolist() == [3, 0, 4, 1]
 
 
+def test_an_id_beyond_the_catalogues_integers_is_unknown() -> None:
+    items = Catalogue(pa.array([10, 20], pa.int32()), np.array([1, 1]))
+    assert items.index(pa.array([2**40, 20, None])).tolist() == [1, 3, 0]
+
+
 def test_a_sliced_array_is_read_from_its_own_start() -> None:
     ids = pa.array([99, 10, None, 20]).slice(1)
     assert catalogue([10, 20]).index(ids).tolist() == [2, 0, 3]

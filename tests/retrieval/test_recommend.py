@@ -146,14 +146,6 @@ def test_an_earlier_recommended_column_is_replaced(queries: DataFrame) -> None:
     assert answers(twice) == answers(run(queries))
 
 
-def test_column_names_with_dots(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([(1, True, [10], 7)], "query_id long, known boolean, "
-                                  "history array<long>, `a.b` int")
-    row = run(frame).first()
-    assert row is not None
-    assert row["a.b"] == 7
-
-
 def test_text_ids(spark: SparkSession) -> None:
     frame = spark.createDataFrame(
         [(1, True, ["a"]), (2, False, ["b", "é"])],
@@ -166,9 +158,11 @@ def test_text_ids(spark: SparkSession) -> None:
 
 def test_a_batch_longer_than_a_block(spark: SparkSession) -> None:
     """Rows of a later block must not be masked by the history of an earlier one's."""
-    frame = spark.range(9000).selectExpr(
-        "id AS query_id", "id % 3 > 0 AS known", "array(10 * (1 + id % 5)) AS history"
-    ).coalesce(1)
+    frame = (
+        spark.range(9000)
+        .selectExpr("id AS query_id", "id % 3 > 0 AS known", "array(10 * (1 + id % 5)) AS history")
+        .coalesce(1)
+    )
     for query, items in answers(run(frame, k=5, fallback=True)).items():
         expected = [30, 20, 40, 50, 10] if query % 3 else [20, 30, 10, 50, 40]
         expected.remove(10 * (1 + query % 5))

@@ -1,0 +1,297 @@
+"""Whose setting wins, what S3 needs, and what the executors are sent."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from sparkrec import session
+from sparkrec.errors import ConfigError
+from sparkrec.session import is_local, local_cores, open_session, package_zip, slots
+
+SUBMIT = Path(sys.executable).parent / "spark-submit"
+REPO = Path(__file__).parents[1]
+
+
+class Recorder:
+    """Takes the place of SparkSession: nothing is open, and a builder that notes its settings."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, str] = {}
+        self.builder = self
+        self.sparkContext = self
+
+    def getActiveSession(self) -> None:  # noqa: N802
+        return None
+
+    def appName(self, name: str) -> "Recorder":  # noqa: N802
+        self.name = name
+        return self
+
+    def config(self, key: str, value: str) -> "Recorder":
+        self.settings[key] = value
+        return self
+
+    def getOrCreate(self) -> "Recorder":  # noqa: N802
+        return self
+
+    def setLogLevel(self, level: str) -> None:  # noqa: N802
+        pass
+
+    def addPyFile(self, path: str) -> None:  # noqa: N802
+        pass
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`opened(settings, launched, paths)`: the settings a session would be opened with."""
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        monkeypatch.setenv(name, sys.executable)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+
+    def opened(
+        settings: dict[str, Any] | None = None,
+        launched: dict[str, str] | None = None,
+        paths: tuple[str, ...] = (),
+    ) -> dict[str, str]:
+        recorder = Recorder()
+        monkeypatch.setattr(session, "SparkSession", recorder)
+        monkeypatch.setattr(session, "_launched_settings", lambda: launched)
+        open_session("test", settings, paths)
+        return recorder.settings
+
+    return opened
+
+
+def test_defaults(opened: Any) -> None:
+    settings = opened()
+    assert settings["spark.master"] == "local[*]"
+    assert settings["spark.sql.session.timeZone"] == "UTC"
+    assert settings["spark.sql.shuffle.partitions"] == str(4 * (os.cpu_count() or 1))
+    assert not any(".s3" in key or "jars" in key for key in settings)
+
+
+def test_precedence(opened: Any) -> None:
+    conf = {"spark.master": "local[2]", "executor.memory": "2g", "sql.session.timeZone": "CET"}
+    settings = opened(conf)
+    assert settings["spark.master"] == "local[2]"
+    assert settings["spark.executor.memory"] == "2g"
+    assert settings["spark.sql.session.timeZone"] == "CET"
+    assert settings["spark.sql.shuffle.partitions"] == "8"
+    launched = {"spark.master": "local[1]", "spark.executor.memory": "1g", "spark.x": "y"}
+    settings = opened(conf, launched)
+    assert settings["spark.master"] == "local[1]"
+    assert settings["spark.executor.memory"] == "1g"
+    assert settings["spark.x"] == "y"
+    assert settings["spark.sql.session.timeZone"] == "CET"
+    assert settings["spark.sql.shuffle.partitions"] == "4"
+    assert opened({}, launched={})["spark.master"] == "local[*]"
+
+
+def test_values_of_yaml(opened: Any) -> None:
+    settings = opened({"sql.shuffle.partitions": 7, "sql.adaptive.enabled": False})
+    assert settings["spark.sql.shuffle.partitions"] == "7"
+    assert settings["spark.sql.adaptive.enabled"] == "false"
+
+
+def test_a_cluster_has_its_own_partitions(opened: Any) -> None:
+    assert "spark.sql.shuffle.partitions" not in opened({"master": "yarn"})
+
+
+@pytest.mark.parametrize(
+    ("key", "flag"),
+    [
+        ("driver.memory", "--driver-memory 4g"),
+        ("spark.driver.memory", "--driver-memory 4g"),
+        ("driver.extraClassPath", "--driver-class-path 4g"),
+    ],
+)
+def test_keys_of_the_launch(opened: Any, key: str, flag: str) -> None:
+    with pytest.raises(ConfigError, match=rf"cannot be set in a conf once .* `spark-submit {flag}"):
+        opened({key: "4g"}, launched={"spark.driver.memory": "1g"})
+    full = key if key.startswith("spark.") else f"spark.{key}"
+    assert opened({key: "4g"}, launched={full: "4g"})[full] == "4g"
+    assert opened({key: "4g"}, launched=None)[full] == "4g"
+
+
+def test_s3a_only_with_s3_paths(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_has_s3a", lambda: False)
+    monkeypatch.setattr(session, "_hadoop_version", lambda: "9.9.9")
+    plain = opened({}, None, ("/data/s3://x", "data"))
+    assert not any("s3" in key or "jars" in key for key in plain)
+    for path in ("s3://bucket/x", "s3a://bucket/x"):
+        settings = opened({}, None, ("/data", path))
+        assert settings["spark.jars.packages"] == "org.apache.hadoop:hadoop-aws:9.9.9"
+        assert settings["spark.hadoop.fs.s3.impl"].endswith("S3AFileSystem")
+        assert "spark.hadoop.fs.s3a.endpoint" not in settings
+    for given in ({"jars.packages": "mine"}, {"jars": "mine.jar"}):
+        settings = opened(given, None, ("s3://b/x",))
+        assert "hadoop-aws" not in settings.get("spark.jars.packages", "")
+    settings = opened({}, {"spark.jars": "mine.jar"}, ("s3://b/x",))
+    assert "spark.jars.packages" not in settings
+    monkeypatch.setattr(session, "_has_s3a", lambda: True)
+    assert "spark.jars.packages" not in opened({}, None, ("s3://b/x",))
+
+
+def test_s3a_endpoint(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    settings = opened({}, None, ("s3://b/x",))
+    assert settings["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:9000"
+    assert settings["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert settings["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
+    settings = opened({"hadoop.fs.s3a.endpoint": "mine"}, None, ("s3://b/x",))
+    assert settings["spark.hadoop.fs.s3a.endpoint"] == "mine"
+    assert settings["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "true"
+    assert not any("key" in key.lower() or "secret" in key.lower() for key in settings)
+
+
+def test_hadoop_version() -> None:
+    assert (session._jars_folder() / f"hadoop-client-api-{session._hadoop_version()}.jar").exists()
+
+
+@pytest.mark.parametrize(
+    ("master", "cores"),
+    [
+        ("local", 1),
+        ("local[1]", 1),
+        ("local[16]", 16),
+        ("local[3,2]", 3),
+        ("local[*]", os.cpu_count()),
+        ("local[*, 4]", os.cpu_count()),
+        ("local-cluster[2,1,1024]", None),
+        ("local[x]", None),
+        ("local[]", None),
+        ("yarn", None),
+        ("spark://host:7077", None),
+        ("", None),
+    ],
+)
+def test_local_cores(master: str, cores: int | None) -> None:
+    assert local_cores(master) == cores
+
+
+def test_slots(spark: SparkSession) -> None:
+    assert is_local(spark)
+    assert slots(spark) == 4  # spark.default.parallelism of the tests' session
+
+
+def test_an_open_session_is_taken(spark: SparkSession) -> None:
+    assert open_session("other", {"driver.memory": "3g"}) is spark
+
+
+@pytest.mark.parametrize(
+    ("arguments", "master", "named"),
+    [
+        ("jobs/x.py --conf c.yaml", "local[*]", False),
+        ("jobs/x.py --conf c.yaml --set spark.master=local[3]", "local[*]", False),
+        ("--master local[*] jobs/x.py --conf c.yaml", "local[*]", True),
+        ("--conf spark.master=local[*] jobs/x.py", "local[*]", True),
+        ("--properties-file p jobs/x.py --conf c.yaml", "yarn", True),
+    ],
+)
+def test_spark_submits_own_master_does_not_count(
+    arguments: str, master: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Settings:
+        def getAll(self) -> list[tuple[str, str]]:  # noqa: N802
+            return [("spark.master", master), ("spark.app.name", "x"), ("spark.y", "1")]
+
+    class Java:
+        def __getattr__(self, name: str) -> "Java":
+            return self
+
+        def getenv(self, name: str) -> None:
+            return None
+
+        def getProperty(self, name: str) -> str:  # noqa: N802
+            return f"org.apache.spark.deploy.SparkSubmit {arguments}"
+
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setenv("MASTER", master)
+    for name in ("SPARK_HOME", "SPARK_CONF_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/jobs/x.py"])
+    monkeypatch.setattr(session, "SparkConf", Settings)
+    monkeypatch.setattr(SparkContext, "_ensure_initialized", lambda: None)
+    monkeypatch.setattr(SparkContext, "_jvm", Java())
+    wanted = {"spark.y": "1"} | ({"spark.master": master} if named else {})
+    assert session._launched_settings() == wanted
+
+
+def test_spark_defaults_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert not session._in_spark_defaults("spark.master")
+    (tmp_path / "spark-defaults.conf").write_text("# spark.master x\n  spark.master local[3]\n")
+    assert session._in_spark_defaults("spark.master")
+    assert not session._in_spark_defaults("spark.jars")
+
+
+def test_package_zip() -> None:
+    names = zipfile.ZipFile(package_zip()).namelist()
+    package = REPO / "sparkrec"
+    assert set(names) == {str(p.relative_to(REPO)) for p in package.rglob("*.py")}
+    assert "sparkrec/training/loop.py" in names
+    assert not any(name.startswith(("tests", "jobs")) or "test" in name for name in names)
+
+
+REPORT = """
+import json, sys
+from sparkrec.session import open_session
+
+spark = open_session("check", json.loads(sys.argv[1]))
+conf = spark.sparkContext.getConf()
+print(json.dumps([spark.sparkContext.master, conf.get("spark.sql.shuffle.partitions")]))
+"""
+
+
+def submit(tmp_path: Path, flags: list[str], block: dict[str, str]) -> "list[str] | str":
+    script = tmp_path / "job.py"
+    script.write_text(REPORT)
+    command = [str(SUBMIT), *flags, "--conf", "spark.ui.enabled=false", str(script)]
+    stray = ("MASTER", "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
+    environ = {name: value for name, value in os.environ.items() if name not in stray}
+    done = subprocess.run(
+        [*command, json.dumps(block), "--set", "spark.master=local[7]"],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        env=environ | {"PYTHONPATH": str(REPO), "PYSPARK_PYTHON": sys.executable},
+    )
+    if done.returncode:
+        # spark-submit sends what a Python job writes to stderr to its own stdout.
+        return done.stdout + done.stderr
+    answer: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.slow
+def test_spark_submit(tmp_path: Path) -> None:
+    block = {"master": "local[2]"}
+    assert submit(tmp_path, ["--master", "local[1]"], block) == ["local[1]", "4"]
+    assert submit(tmp_path, [], block) == ["local[2]", "8"]
+    answer = submit(tmp_path, [], {"driver.memory": "3g"})
+    assert "give it as `spark-submit --driver-memory 3g`" in answer
+
+
+def test_a_master_that_spark_refuses() -> None:
+    """In a process of its own, since the tests' session is open here."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, json.dumps({"master": "local[x]", "ui.enabled": "false"})],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "sparkrec.errors.ConfigError: Spark does not start with spark.master=local[x]: "
+        "Could not parse Master URL: 'local[x]'"
+    )
