@@ -15,6 +15,7 @@ from pathlib import Path
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
@@ -96,8 +97,11 @@ def open_session(
         builder = builder.config(key, value)
     try:
         session = builder.getOrCreate()
-    except Py4JJavaError as error:
-        reason = str(error.java_exception.getMessage() or error.java_exception.toString())
+    except (Py4JJavaError, PySparkRuntimeError) as error:
+        if isinstance(error, Py4JJavaError):
+            reason = str(error.java_exception.getMessage() or error.java_exception.toString())
+        else:
+            reason = f"{error} What Java said stands above."
         raise ConfigError(
             f"Spark does not start with spark.master={merged['spark.master']}: "
             f"{' '.join(reason.split())}"

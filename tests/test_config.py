@@ -258,7 +258,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"cannot read conf .*none\.yaml: No such file"):
         load(missing)
-    with pytest.raises(ConfigError, match="cannot read conf .*: Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot read conf .*: Is a directory"):
         load(str(tmp_path))
     (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
     with pytest.raises(ConfigError, match="is not UTF-8 text"):

@@ -1,4 +1,4 @@
-"""The package's import rules: layers point one way, and heavy libraries load where they are used."""
+"""The package's import rules: layers point one way, and heavy libraries load where used."""
 
 import ast
 import subprocess

@@ -133,7 +133,7 @@ def test_s3_names() -> None:
 
 
 def test_s3_errors_are_ours(s3: str) -> None:
-    with pytest.raises(StorageError, match="s3://no-such-bucket/x: .*NoSuchBucket"):
+    with pytest.raises(StorageError, match=r"s3://no-such-bucket/x: .*NoSuchBucket"):
         storage.exists("s3://no-such-bucket/x")
 
 
@@ -174,7 +174,7 @@ def test_write_bytes_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", fail)
-        with pytest.raises(StorageError, match="cannot write .*: No space left on device"):
+        with pytest.raises(StorageError, match=r"cannot write .*: No space left on device"):
             storage.write_bytes(str(path), b"new")
     assert path.read_bytes() == b"old"
     reader = path.open("rb")
@@ -186,10 +186,10 @@ def test_write_bytes_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_local_mistakes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot write .*file/x"):
+    with pytest.raises(StorageError, match=r"cannot write .*file/x"):
         storage.write_bytes(str(tmp_path / "file" / "x"), b"")
     with (
-        pytest.raises(StorageError, match="cannot write .*file/x"),
+        pytest.raises(StorageError, match=r"cannot write .*file/x"),
         publish(str(tmp_path / "file" / "x"), "job"),
     ):
         pytest.fail("found out before any work")
@@ -223,7 +223,7 @@ def test_publish_nothing_on_failure(root: str) -> None:
     with pytest.raises(KeyError), publish(path, "job") as staging:
         storage.write_bytes(storage.join(staging, "x"), b"1")
         raise KeyError
-    with pytest.raises(StorageError, match="nothing was written for .*out"), publish(path, "job"):
+    with pytest.raises(StorageError, match=r"nothing was written for .*out"), publish(path, "job"):
         pass
     assert names(root) == []
 

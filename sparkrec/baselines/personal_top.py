@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 
 from sparkrec import storage
 from sparkrec.errors import DataError
-from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.retrieval.base import RetrievalModel, Retriever, require_history
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import popular_items, ragged_items
 from sparkrec.retrieval.topk import Floats, Ints
@@ -28,6 +28,10 @@ class PersonalTopModel(RetrievalModel):
 
     def searcher(self) -> "PersonalTopSearcher":
         return PersonalTopSearcher(self.catalogue, self.get("history_col"))
+
+    def prepare_queries(self, queries: DataFrame) -> DataFrame:
+        require_history(queries, self.get("history_col"))
+        return queries
 
     def write_parts(self, folder: str) -> dict[str, Any]:
         self.catalogue.write(storage.join(folder, "items.parquet"))

@@ -8,6 +8,7 @@ retrieval job for MovieLens-1M; `make results` calls it.
 import argparse
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 import typing
@@ -20,6 +21,8 @@ from sparkrec.errors import SparkrecError, StorageError
 from sparkrec.evaluation.report import code_fingerprint, format_markdown
 from sparkrec.evaluation.run import RetrievalJob
 from sparkrec.tables import fingerprint
+
+log = logging.getLogger("sparkrec.results")
 
 _BEGIN, _END = "<!-- results: make results -->", "<!-- end of results -->"
 
@@ -69,11 +72,11 @@ def collect(confs: list[Path], jobs: Path) -> dict[str, dict[str, Any]]:
             continue
         metrics = current_metrics(job)
         if metrics is None:
-            print(f"running {conf}", flush=True)
+            log.info("running %s", conf)
             subprocess.run([sys.executable, str(script), "--conf", str(conf)], check=True)
             metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
         else:
-            print(f"current: {conf}", flush=True)
+            log.info("current: %s", conf)
         found[conf.stem] = metrics
     return found
 
@@ -95,6 +98,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=Path, default=Path("jobs"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     confs = options.confs or sorted(Path("conf").glob("*_ml_1m.yaml"))
     try:
         write_table(options.readme, format_markdown(collect(confs, options.jobs)))

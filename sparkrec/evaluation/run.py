@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkrec import config as configs
 from sparkrec import storage
@@ -159,6 +160,9 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         name: read_table(spark, path, f"input.{name}", required[name])
         for name, path in job.input.paths().items()
     }
+    for name in ("test", "validation"):
+        if name in frames:
+            _check_items(frames[name], frames["train"], columns.item, f"input.{name}")
     return Tables(
         train=frames["train"],
         events=frames.get("events", frames["train"]),
@@ -167,6 +171,22 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         items=frames.get("items"),
         users=frames.get("users"),
     )
+
+
+def _check_items(queries: DataFrame, train: DataFrame, item: str, where: str) -> None:
+    """Histories and relevant items must be items of the same type as those of train."""
+    for name in ("history", "relevant"):
+        if name not in queries.columns:
+            raise DataError(f"{where} has no column `{name}` (it has {', '.join(queries.columns)})")
+        wanted, found = train.schema[item].dataType, queries.schema[name].dataType
+        text = isinstance(wanted, T.StringType)
+        if not isinstance(found, T.ArrayType) or text != isinstance(
+            found.elementType, T.StringType
+        ):
+            raise DataError(
+                f"{where}: column `{name}` is {found.simpleString()}, but must be "
+                f"array<{wanted.simpleString()}>, as `{item}` in input.train"
+            )
 
 
 class Run:

@@ -40,7 +40,6 @@ def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
     workers = task.training.workers
     if workers == 1 and is_local(spark):
         return train(task, Rank(device="cuda" if task.training.use_gpu else "cpu"))
-    _check_slots(spark, workers)
     storage.remove(storage.join(task.checkpoint_path, _ERRORS))
     from pyspark.ml.torch.distributor import TorchDistributor
 
@@ -56,8 +55,8 @@ def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
     return Progress(**final["progress"])
 
 
-def _check_slots(spark: SparkSession, workers: int) -> None:
-    """Fewer slots than workers is a mistake in the conf; say so before anything is started."""
+def check_slots(spark: SparkSession, workers: int) -> None:
+    """Raise TrainingError for fewer slots than workers, before anything is started."""
     master = spark.sparkContext.master or ""
     slots = local_cores(master)
     if slots is not None:

@@ -32,7 +32,7 @@ from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
 from sparkrec.training.checkpoint import read_tensors, write_tensors
-from sparkrec.training.distributed import run_training
+from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.encode import HELD_OUT, LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.loop import FINAL
 from sparkrec.training.model import (
@@ -150,6 +150,7 @@ class TwoTowerRetriever(Retriever):
     def _fit(self, dataset: DataFrame) -> TwoTowerModel:
         started = perf_counter()
         user_schema, item_schema = self._schemas()
+        check_slots(dataset.sparkSession, self.get("workers"))
         train = self._training_rows(dataset, user_schema).persist()
         try:
             previous = self._previous_model()

@@ -61,7 +61,9 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
     """
     user_schema, item_schema = job.schema.read("user"), job.schema.read("item")
     users = tables.users.columns if tables.users is not None else []
-    user_schema.require({*tables.train.columns, *users}, "input.train and input.users")
+    derived = [job.columns.recent_items, job.columns.last_item]
+    known = dict.fromkeys([*tables.train.columns, *users, *derived])
+    user_schema.require(known, "input.train and input.users")
     items = tables.items.columns if tables.items is not None else [job.columns.item]
     item_schema.require(items, "input.items")
     validation = tables.validation

@@ -63,8 +63,8 @@ output_path: ${OUT}/split
 """,
 }
 SCHEMA = {
-    "user_column_schema": "0 user_id\n1 last_movie\n2 recent_movie_ids\n",
-    "user_combine_schema": "user_id\nlast_movie@movie_id\nrecent_movie_ids@movie_id\n",
+    "user_column_schema": "0 user_id\n",
+    "user_combine_schema": "user_id\n",
     "item_column_schema": "0 movie_id\n1 genre\n",
     "item_combine_schema": "movie_id\ngenre\n",
 }
@@ -237,7 +237,8 @@ def test_a_master_that_spark_does_not_know(conf: Callable[..., str], tmp_path: P
     line = command(
         "global_hot", "--conf", conf("global_hot"), "--set", "spark.master=locl", **environ
     )
-    assert line.startswith("Spark does not start with spark.master=locl: ")
+    assert line.startswith("Spark does not start with spark.master=locl: [JAVA_GATEWAY_EXITED]")
+    assert line.endswith("What Java said stands above.")
 
 
 # ------------------------------------------------------------------------------- on Spark
@@ -272,7 +273,15 @@ def test_input_is_no_table(inside: Callable[..., str], root: Path) -> None:
         ("match_dataset", "events", "train_without", "has no column `movie_id` (it has user_id"),
         ("global_hot", "train", "train_without", "has no column `movie_id` (it has user_id"),
         ("global_hot", "test", "train", "has no column `query_id` (it has user_id, movie_id"),
-        ("global_hot", "test", "test_history_of_text", "history"),
+        pytest.param(
+            "global_hot",
+            "test",
+            "test_history_of_text",
+            "history",
+            marks=pytest.mark.xfail(
+                strict=True, reason="a history of another type than the items counts as unknown"
+            ),
+        ),
         ("global_hot", "test", "test_one_relevant", "relevant"),
         ("global_hot", "test", "test_without_history", "history"),
         ("dssm", "items", "train_without", "has no column `movie_id`"),
