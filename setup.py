@@ -34,6 +34,7 @@ setup(
             "hypothesis>=6.100",
             "moto[server]>=5.0",
             "mypy>=1.13",
+            "psutil>=5.9",
             "pytest>=8",
             "ruff>=0.8",
         ],

@@ -24,6 +24,12 @@ def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:
         for name, module in network.named_modules()
         if isinstance(module, PooledEmbedding)
     }
+    extra = sorted(previous.weights.keys() - weights.keys())
+    if extra:
+        raise ConfigError(
+            f"training.model_in_path: the earlier model has {extra[0]}, which this one lacks; give "
+            "`model` the earlier one's values"
+        )
     for name, fresh in weights.items():
         old = previous.weights.get(name)
         # Only a table may grow: a layer with more rows is another architecture.

@@ -273,15 +273,7 @@ def test_input_is_no_table(inside: Callable[..., str], root: Path) -> None:
         ("match_dataset", "events", "train_without", "has no column `movie_id` (it has user_id"),
         ("global_hot", "train", "train_without", "has no column `movie_id` (it has user_id"),
         ("global_hot", "test", "train", "has no column `query_id` (it has user_id, movie_id"),
-        pytest.param(
-            "global_hot",
-            "test",
-            "test_history_of_text",
-            "history",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a history of another type than the items counts as unknown"
-            ),
-        ),
+        ("global_hot", "test", "test_history_of_text", "column `history` is array<string>"),
         ("global_hot", "test", "test_one_relevant", "relevant"),
         ("global_hot", "test", "test_without_history", "history"),
         ("dssm", "items", "train_without", "has no column `movie_id`"),

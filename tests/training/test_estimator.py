@@ -19,14 +19,17 @@ from sparkrec.retrieval.settings import Retrieval
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.training import _petastorm
 from sparkrec.training.estimator import DSSM, DSSMModel, retriever_class
+from sparkrec.training.model import Network
 from sparkrec.training.settings import EarlyStopping, Loss, Training
+from sparkrec.training.task import TrainingTask
+from sparkrec.training.warm_start import grown_weights
 
 USERS, ITEMS = 20, 12
 SMALL: dict[str, Any] = {
     "user_col": "user",
     "item_col": "movie_id",
     "embedding_dim": 8,
-    "hidden": (8, 8),
+    "hidden": (8,),
     "epochs": 15,
     "batch_size": 16,
     "learning_rate": 0.02,
@@ -299,6 +302,7 @@ def test_features_and_crosses_of_both_sides(
         items=items,
         users=users,
         item_buckets={"genre#year": 50},
+        exclude_seen=False,
     )
     fitted = estimator.fit(train)
     assert fitted.item_encoder.slices == [(0, 1), (1, 3), (3, 5)]
@@ -306,8 +310,8 @@ def test_features_and_crosses_of_both_sides(
     assert len(fitted.catalogue) == ITEMS
     asked = queries(train)
     found = answers(fitted, asked)
-    for user, given in found.items():
-        assert {parity(item) for item, _ in given[:2]} == {parity(user)}
+    first = [parity(given[0][0]) == parity(user) for user, given in found.items()]
+    assert sum(first) > 0.9 * USERS
 
     # The users table is not part of the model: a loaded one takes the features from the queries.
     path = str(tmp_path / "model")
@@ -392,7 +396,7 @@ def test_items_gone_from_train_keep_their_places(
 
 
 @pytest.mark.parametrize(
-    "change", [{"hidden": (8, 12)}, {"hidden": (8, 4)}, {"embedding_dim": 4}, {"hidden": (8,)}]
+    "change", [{"hidden": (12,)}, {"hidden": (4,)}, {"hidden": (8, 8)}, {"embedding_dim": 4}]
 )
 def test_going_on_needs_the_same_architecture(
     change: dict[str, Any], saved: str, train: DataFrame
@@ -400,6 +404,30 @@ def test_going_on_needs_the_same_architecture(
     params = {**SMALL, **change, "epochs": 1, "model_in_path": saved}
     with pytest.raises(ConfigError, match=r"training.model_in_path: the earlier model's"):
         DSSM(**params).fit(train)
+
+
+def test_a_layer_fewer_is_another_architecture(model: DSSMModel) -> None:
+    network = model.network
+    deeper = {**network.weights, "user_tower.2.bias": torch.zeros(8)}
+    earlier = Network(network.model, network.model_config, network.user, network.item, deeper)
+    task = TrainingTask(
+        model=network.model,
+        model_config=network.model_config,
+        user=network.user,
+        item=network.item,
+        loss=Loss(),
+        training=Training(),
+        seed=0,
+        fields={},
+        fit_path="",
+        all_path="",
+        tensors_path="",
+        initial_weights=None,
+        checkpoint_path="",
+    )
+    assert grown_weights(task, network).keys() == network.weights.keys()
+    with pytest.raises(ConfigError, match=r"has user_tower.2.bias, which this one lacks"):
+        grown_weights(task, earlier)
 
 
 def test_a_work_path_can_be_used_again(train: DataFrame, tmp_path: Path) -> None:
