@@ -212,7 +212,10 @@ class Run:
     def model(self, estimator: Retriever) -> RetrievalModel:
         """Fit and save the model, or load the saved one where `mode` is `[infer]`."""
         if "train" not in self.job.mode:
-            return estimator.model_class.load(saved_model_path(self.job))
+            model = estimator.model_class.load(saved_model_path(self.job))
+            model.set_params(**retriever_params(self.job))
+            model.users = self.tables.users
+            return model
         start = perf_counter()
         model = estimator.fit(self.tables.train)
         self.seconds |= {"fit": perf_counter() - start, **model.seconds}

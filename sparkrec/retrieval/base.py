@@ -107,6 +107,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
     """
 
     catalogue: Catalogue
+    users: DataFrame | None = None
 
     @property
     def seconds(self) -> dict[str, float]:

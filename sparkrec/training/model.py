@@ -102,7 +102,6 @@ class TwoTowerModel(RetrievalModel):
         self.item_encoder = item_encoder
         self.index = index
         self.about = dict(about or {})
-        self.users: DataFrame | None = None
 
     @property
     def seconds(self) -> dict[str, float]:
