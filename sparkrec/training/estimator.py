@@ -7,7 +7,7 @@ encode on Spark, feed through petastorm, train in the driver or on executors, in
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -77,6 +77,8 @@ class TwoTowerRetriever(Retriever):
     work_path
         Where encoded rows and checkpoints go, a path that all workers reach; a temporary local
         folder by default.
+    fingerprint
+        Content hashes of the inputs; a checkpoint is only resumed with equal ones.
     params
         By name, snake_case: those of every retriever, and every key of the four blocks
         (`embedding_dim`, `temperature`, `epochs`, ...).
@@ -119,12 +121,14 @@ class TwoTowerRetriever(Retriever):
         events: DataFrame | None = None,
         validation: DataFrame | None = None,
         work_path: str | None = None,
+        fingerprint: Mapping[str, str] | None = None,
         **params: Any,
     ) -> None:
         super().__init__()
         self.user_schema, self.item_schema = user_schema, item_schema
         self.items, self.users, self.events, self.validation = items, users, events, validation
         self.work_path = work_path
+        self.fingerprint = fingerprint
         self._setDefault(
             seed=0,
             num_negatives=10,
@@ -367,7 +371,7 @@ class TwoTowerRetriever(Retriever):
             tensors_path=tensors_path,
             initial_weights=None,
             checkpoint_path=storage.join(work, "checkpoints"),
-            fingerprint={"rows": str(encoded.rows)},
+            fingerprint={"rows": str(encoded.rows), **(self.fingerprint or {})},
         )
         if previous is None:
             return task

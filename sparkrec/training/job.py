@@ -8,6 +8,7 @@ from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.evaluation.run import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
+from sparkrec.tables import fingerprint
 from sparkrec.training.estimator import TwoTowerRetriever, retriever_class
 from sparkrec.training.settings import Loss, Training
 
@@ -86,6 +87,7 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         events=tables.events,
         validation=validation,
         work_path=storage.join(job.output_path, "work"),
+        fingerprint=fingerprint(job.input.paths()),
         user_buckets=job.schema.user_buckets,
         item_buckets=job.schema.item_buckets,
         max_list_length=job.schema.max_list_length,
