@@ -163,4 +163,9 @@ def _what_failed(task: TrainingTask, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "barrier" in text.lower() and "slots" in text.lower():
         return f"training.workers is {task.training.workers}, but the cluster has fewer free slots"
+    if "failed with return code" in text or "TorchDistributor failed" in text:
+        return (
+            "a training process died without an error of its own (killed, perhaps for want of "
+            f"memory){again}"
+        )
     return f"training on the executors failed: {text[:500]}"
