@@ -311,8 +311,13 @@ def describe_keys(kind: Any, prefix: str = "") -> list[str]:
     lines = []
     for field in dataclasses.fields(cls):
         hint = substitute.get(hints[field.name], hints[field.name])
-        if dataclasses.is_dataclass(hint):
-            lines += describe_keys(hint, f"{prefix}{field.name}.")
+        # An optional block (`Block | None`) has keys to list as well.
+        blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
+        block = hint if dataclasses.is_dataclass(typing.get_origin(hint) or hint) else None
+        if block is None and len(blocks) == 1 and typing.get_origin(hint) is not tuple:
+            block = blocks[0]
+        if block is not None:
+            lines += describe_keys(block, f"{prefix}{field.name}.")
             continue
         required = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
