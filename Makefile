@@ -25,9 +25,8 @@ demo: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg5_complete_journey.yaml
 	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey demo/complete_journey/schema/dssm
-	$(SUBMIT) jobs/dssm.py --conf conf/dssm_bce_neg5_complete_journey.yaml
+	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
 	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
 
 test: install

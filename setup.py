@@ -20,6 +20,8 @@ setup(
         "pyarrow>=18",
         "pandas>=2.2",
         "numpy>=2.0",
+        "numba>=0.61",
+        "scipy>=1.13",
         "faiss-cpu>=1.9",
         "boto3>=1.35",
         "pyyaml>=6.0",
@@ -38,6 +40,6 @@ setup(
             "pytest>=8",
             "ruff>=0.8",
         ],
-        "bench": ["psutil>=5.9"],
+        "bench": ["implicit>=0.7.2", "matplotlib>=3.9", "psutil>=5.9"],
     },
 )

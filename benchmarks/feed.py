@@ -22,8 +22,8 @@ from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.feed import Feed, FeedSettings, column_names
 from sparkrec.training.loop import make_optimizers
+from sparkrec.training.objective import TwoTowerLoss
 from sparkrec.training.settings import Loss
-from sparkrec.training.task import TwoTowerLoss
 
 FIELDS = {"user": 12, "item": 0, "negatives": 10}
 USERS, ITEMS, GROUP = 6040, 3700, 32_768
@@ -67,14 +67,13 @@ def train_epoch(batches: Iterator[dict[str, torch.Tensor]]) -> tuple[int, float]
     user = TowerInput(USERS + ITEMS + 4, ((0, 1), (1, 2), (2, 12)))
     item = TowerInput(ITEMS + 2, ((0, 1),))
     network = DSSM(DSSMConfig(), user, item)
-    step = TwoTowerLoss(network, Loss())
     optimizers = make_optimizers(network, 1e-3, 0.0)
-    features = torch.arange(ITEMS + 2)[:, None]
+    step = TwoTowerLoss(network, Loss(), torch.arange(ITEMS + 2)[:, None])
     start, rows = perf_counter(), 0
     for batch in batches:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss, _, _ = step(batch, features)
+        loss, _, _ = step(batch)
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()

@@ -3,7 +3,8 @@
 from pyspark.sql import SparkSession
 
 from sparkrec.cli import run_job
-from sparkrec.evaluation.run import Run, read_inputs
+from sparkrec.evaluation.job import read_inputs
+from sparkrec.evaluation.run import Run
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.training.job import TwoTowerJob, two_tower_estimator
 

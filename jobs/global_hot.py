@@ -2,18 +2,21 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.baselines.global_hot import GlobalHot
+from sparkrec.baselines.global_hot import GlobalHot, GlobalHotJob
 from sparkrec.cli import run_job
-from sparkrec.evaluation.run import RetrievalJob, Run, read_inputs, retriever_params
+from sparkrec.evaluation.job import read_inputs, retriever_params
+from sparkrec.evaluation.run import Run
 
 
-def main(job: RetrievalJob, spark: SparkSession) -> None:
+def main(job: GlobalHotJob, spark: SparkSession) -> None:
     """Count, recommend, evaluate, and print the table of metrics."""
     tables = read_inputs(spark, job)
     run = Run(job, tables)
-    run.evaluate(run.model(GlobalHot(**retriever_params(job))), "global_hot")
+    estimator = GlobalHot(job.model, users=tables.users, **retriever_params(job))
+    run.evaluate(run.model(estimator), "global_hot")
+    run.evaluate_yardsticks()
     print(run.finish())
 
 
 if __name__ == "__main__":
-    run_job(main, RetrievalJob)
+    run_job(main, GlobalHotJob)

@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
+from sparkrec.publishing import publish, read_manifest
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
 INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
@@ -40,7 +41,7 @@ def read_table(
         It has no rows, lacks a column, or a column has another type.
     """
     try:
-        manifest = storage.read_manifest(path)
+        manifest = read_manifest(path)
     except StorageError as error:
         raise StorageError(f"{what}: {error}") from None
     if manifest.get("rows") == 0:
@@ -93,7 +94,7 @@ def write_table(
         Number of parquet files, or None to leave Spark's partitions as they are.
     """
     facts: dict[str, Any] = dict(about or {})
-    with storage.publish(path, made_by, overwrite, facts) as staging:
+    with publish(path, made_by, overwrite, facts) as staging:
         target = storage.spark_path(staging)
         (frame.repartition(files) if files else frame).write.parquet(target)
         written = frame.sparkSession.read.parquet(target)
@@ -122,6 +123,4 @@ def _cell_hash(field: T.StructField) -> Column:
 
 def fingerprint(paths: Mapping[str, str]) -> dict[str, str]:
     """The content hash of each named published table: equal data, equal fingerprint."""
-    return {
-        name: str(storage.read_manifest(path).get("content", "")) for name, path in paths.items()
-    }
+    return {name: str(read_manifest(path).get("content", "")) for name, path in paths.items()}

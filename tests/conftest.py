@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
+from sparkrec.s3 import _client as s3_client
 from sparkrec.session import open_session
 
 
@@ -67,6 +67,12 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    storage._s3_client.cache_clear()
+    s3_client.cache_clear()
     yield f"s3://test/{uuid.uuid4().hex}"
-    storage._s3_client.cache_clear()
+    s3_client.cache_clear()
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place to write to, on either kind of storage."""
+    return str(request.getfixturevalue("s3")) if request.param == "s3" else str(tmp_path / "place")

@@ -1,10 +1,6 @@
-"""Confs: variables as envsubst expands them, strict keys and types, overrides, round trips."""
+"""Confs to typed configs: strict keys and types, overrides, round trips."""
 
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -13,34 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.config import describe_keys, expand, from_json, load_config, to_json
-from sparkrec.datasets.complete_journey import PrepareCompleteJourney
-from sparkrec.datasets.movielens import PrepareMovieLens
-from sparkrec.datasets.tables import PrepareOwn
+from sparkrec.config import describe_keys, from_json, load_config, to_json
 from sparkrec.errors import ConfigError
-from sparkrec.evaluation.run import RetrievalJob
-from sparkrec.evaluation.show import Show
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.training.job import TwoTowerJob
-from sparkrec.transforms.features import HistoryFeatures
-from sparkrec.transforms.match_dataset import MatchDataset
-
-REPO = Path(__file__).parents[1]
-CONFS = sorted((REPO / "conf").glob("*.yaml"))
-KINDS: dict[str, Any] = {
-    "dssm": TwoTowerJob[DSSMConfig],
-    "global_hot": RetrievalJob,
-    "history_features": HistoryFeatures,
-    "match_dataset": MatchDataset,
-    "prepare": PrepareOwn,
-    "prepare_complete_journey": PrepareCompleteJourney,
-    "prepare_ml_1m": PrepareMovieLens,
-    "show": Show,
-}
-ENVIRON = {"MY_S3_BUCKET": "s3://bucket/some prefix", "ML_1M": "/data/ml-1m"}
-
-envsubst = shutil.which("envsubst")
-needs_envsubst = pytest.mark.skipif(envsubst is None, reason="envsubst is not installed")
 
 N = TypeVar("N")
 
@@ -95,82 +67,6 @@ def refused(path: str, *overrides: str, **environ: str) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message.removeprefix(path)
-
-
-def by_envsubst(text: str, environ: dict[str, str]) -> str:
-    assert envsubst is not None
-    done = subprocess.run(
-        [envsubst], input=text.encode(), env=environ, capture_output=True, check=True
-    )
-    return done.stdout.decode()
-
-
-# ------------------------------------------------------------------------------- variables
-
-
-@needs_envsubst
-@pytest.mark.parametrize("conf", CONFS, ids=lambda path: path.stem)
-def test_confs_agree_with_envsubst(conf: Path, tmp_path: Path) -> None:
-    text = conf.read_text(encoding="utf-8")
-    expanded = by_envsubst(text, ENVIRON)
-    dev = tmp_path / f"{conf.name}.dev"
-    dev.write_text(expanded, encoding="utf-8")
-    job = KINDS[text.split("\njob: ", 1)[1].split("\n", 1)[0]]
-    assert load_config(str(dev), job, environ={}) == load_config(str(conf), job, environ=ENVIRON)
-
-
-pieces = st.one_of(
-    st.sampled_from(
-        ["$A", "${A}", "${_b9}", "$_b9", "$$A", "$", "$ ", "$1", "{A}", "${", "\n", "'"]
-    ),
-    st.text(st.characters(exclude_characters="#$\x00", exclude_categories=("Cs",)), max_size=8),
-)
-values = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12)
-
-
-@needs_envsubst
-@settings(max_examples=60, deadline=None)
-@given(template=st.lists(pieces, max_size=12).map("".join), a=values, b=values)
-def test_expand_agrees_with_envsubst(template: str, a: str, b: str) -> None:
-    environ = {"A": a, "_b9": b}
-    try:
-        expanded = expand(template, "x.yaml", environ)
-    except ConfigError as error:
-        # `$A` beside a letter is another name, and `${` may find a brace further on.
-        assert "is not set" in str(error) or "is not a plain" in str(error)
-    else:
-        assert expanded == by_envsubst(template, environ)
-
-
-def test_unset_variable_names_its_line(write: Any) -> None:
-    path = write("name: x\nnet: {}\nnote: ${NO_SUCH}/a\n")
-    assert refused(path) == (
-        ":3: environment variable NO_SUCH is not set (in `note: ${NO_SUCH}/a`); "
-        "export NO_SUCH=... first"
-    )
-    assert load(path, NO_SUCH="/r").note == "/r/a"
-    assert load(path, NO_SUCH="").note == "/a"
-
-
-@pytest.mark.parametrize("fancy", ["${VAR:-x}", "${VAR-x}", "${#VAR}", "${1}", "${}", "${A${B}}"])
-def test_only_plain_variables(write: Any, fancy: str) -> None:
-    message = refused(write(f"name: x\nnote: {fancy}\nnet: {{}}\n"), VAR="v", A="a", B="b")
-    assert message.startswith(":2: `${") and "is not a plain ${VAR}" in message
-
-
-def test_variables_in_comments_are_ignored(write: Any) -> None:
-    path = write(
-        "# ${UNSET} and ${UNSET:-x}\n"
-        "name: it's ${A}   # the user's ${UNSET}\n"
-        "note: 'a # ${A}'  # ${UNSET}\n"
-        "net: {}\n"
-    )
-    conf = load(path, A="v")
-    assert (conf.name, conf.note) == ("it's v", "a # v")
-
-
-def test_values_are_not_expanded_again(write: Any) -> None:
-    assert load(write("name: ${A}\nnet: {}\n"), A="${B}").name == "${B}"
 
 
 # ------------------------------------------------------------------------------- keys
@@ -348,51 +244,12 @@ def test_override_that_is_not_yaml(plain: str) -> None:
 
 
 def test_json_round_trip() -> None:
-    conf = REPO / "conf" / "dssm_bce_neg10_ml_1m.yaml"
+    conf = Path(__file__).parents[1] / "conf" / "dssm_bce_neg10_ml_1m.yaml"
     kind = TwoTowerJob[DSSMConfig]
     changes = ["training.learning_rate=1e-7", "schema.user_buckets={a#b: 7}", "input.users=null"]
-    config = load_config(str(conf), kind, changes, ENVIRON)
+    config = load_config(str(conf), kind, changes, {"MY_S3_BUCKET": "/data"})
     written = json.loads(json.dumps(to_json(config)))
     assert from_json(kind, written, "model.json") == config
     assert from_json(DSSMConfig, written["model"], "model.json") == config.model
     with pytest.raises(ConfigError, match=r"model\.json:\d+: unknown key `hiden`; did you mean"):
         from_json(DSSMConfig, {"hiden": [1]}, "model.json")
-
-
-# ------------------------------------------------------------------------------- the repo's confs
-
-
-@pytest.mark.parametrize("conf", CONFS, ids=lambda path: path.stem)
-def test_every_conf_loads(conf: Path) -> None:
-    import yaml
-
-    name = yaml.safe_load(expand(conf.read_text(encoding="utf-8"), conf.name, ENVIRON))["job"]
-    config = load_config(str(conf), KINDS[name], environ=ENVIRON)
-    assert conf.stem.startswith(name)
-    output = getattr(config, "output_path", None)
-    if output is not None:
-        assert output.startswith(ENVIRON["MY_S3_BUCKET"] + "/")
-        if "/runs/" in output:
-            assert output.endswith(f"/runs/{conf.stem}")
-    if isinstance(config, RetrievalJob):
-        assert output is not None and f"/runs/{conf.stem}" in output
-    if hasattr(config, "overwrite"):
-        assert config.overwrite is False
-
-
-def test_every_job_is_known() -> None:
-    names = {path.stem for path in (REPO / "jobs").glob("*.py") if path.stem != "__init__"}
-    assert set(KINDS) == names, "give the new job's config class in KINDS"
-    for name in names:
-        spec = importlib.util.spec_from_file_location(name, REPO / "jobs" / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        hints = module.main.__annotations__
-        assert next(iter(hints.values())) == KINDS[name], name
-
-
-def test_environment_is_the_default(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPARKREC_TEST_NAME", "from the environment")
-    path = write("name: $SPARKREC_TEST_NAME\nnet: {}\n")
-    assert load_config(path, Conf[Net]).name == os.environ["SPARKREC_TEST_NAME"]

@@ -7,6 +7,7 @@ retriever joins with one line in `CASES`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 import torch
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.baselines.als import ALS
 from sparkrec.baselines.global_hot import GlobalHot
+from sparkrec.baselines.item_cf import ItemCF
 from sparkrec.baselines.personal_top import PersonalTop
+from sparkrec.baselines.swing import Swing
 from sparkrec.errors import StorageError
 from sparkrec.retrieval.base import RetrievalModel, Retriever
-from sparkrec.training.estimator import DSSM
+from sparkrec.training.retrievers import DSSM
 
 COLOURS, USERS, ITEMS, LACKING = 2, 24, 20, 2
 STRANGER = 9999
@@ -37,11 +41,14 @@ class Case:
         It gives other items to other users.
     seen_again
         What it gives a user first, where seen items may be given, are items that the user had.
+    by_history
+        It knows users by the query's history alone.
     """
 
     make: Callable[..., Retriever]
     personal: bool = True
     seen_again: bool = False
+    by_history: bool = False
 
 
 def small_dssm(**params: Any) -> Retriever:
@@ -61,7 +68,14 @@ def small_dssm(**params: Any) -> Retriever:
 
 CASES = {
     "global_hot": Case(GlobalHot, personal=False),
+    # A segment of one user: what the user had, by count, then the overall list.
+    "global_hot_segments": Case(
+        partial(GlobalHot, segment=["user_id"]), personal=False, seen_again=True
+    ),
     "personal_top": Case(PersonalTop, personal=False, seen_again=True),
+    "item_cf": Case(ItemCF, by_history=True),
+    "swing": Case(Swing, by_history=True),
+    "als": Case(partial(ALS, rank=4, max_iter=5, num_user_blocks=2, num_item_blocks=2)),
     "dssm": Case(small_dssm),
 }
 
@@ -215,7 +229,7 @@ def test_an_empty_history_and_a_null_one(
     asked = one_query(spark, (4, 4, []), (5, 5, None))
     found = items_of(ask(model, asked))
     assert all(len(given) == LACKING for given in found.values())
-    if case.personal:
+    if case.personal and not case.by_history:
         assert all({colour(i) for i in given} == {colour(user)} for user, given in found.items())
 
 

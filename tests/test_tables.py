@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
+from sparkrec.publishing import publish, read_manifest
 from sparkrec.tables import (
     INTEGER_TYPES,
     KEY_TYPES,
@@ -35,7 +36,7 @@ def test_write_and_read(frame: DataFrame, tmp_path: Path, name: str) -> None:
     path = str(tmp_path / "a b" / name)
     facts = write_table(frame, path, "job", about={"dataset": "d"}, files=2)
     assert (facts["rows"], facts["dataset"]) == (4, "d") and len(facts["content"]) == 16
-    manifest = storage.read_manifest(path)
+    manifest = read_manifest(path)
     assert {key: manifest[key] for key in facts} == facts
     assert sum(file["name"].endswith(".parquet") for file in manifest["files"]) == 2
     types = {"user_id": KEY_TYPES, "item_id": INTEGER_TYPES, "rating": NUMBER_TYPES}
@@ -69,11 +70,11 @@ def test_no_rows(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
 
 
 def test_not_a_table(spark: SparkSession, tmp_path: Path) -> None:
-    with storage.publish(str(tmp_path / "model"), "job") as staging:
+    with publish(str(tmp_path / "model"), "job") as staging:
         storage.write_bytes(f"{staging}/weights.txt", b"x")
     with pytest.raises(DataError, match=r"^input\.test: .*model holds no .*txt is not a Parquet"):
         read_table(spark, str(tmp_path / "model"), "input.test")
-    with storage.publish(str(tmp_path / "run"), "job") as staging:
+    with publish(str(tmp_path / "run"), "job") as staging:
         storage.write_bytes(f"{staging}/work/x", b"x")
     with pytest.raises(DataError, match=r"^input\.test: .*run holds no parquet table"):
         read_table(spark, str(tmp_path / "run"), "input.test")

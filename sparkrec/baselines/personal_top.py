@@ -11,20 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from sparkrec import storage
-from sparkrec.errors import DataError
-from sparkrec.retrieval.base import RetrievalModel, Retriever, require_history
+from sparkrec.baselines._counted import CountedModel, count_items
+from sparkrec.retrieval.base import Retriever, require_history
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import popular_items, ragged_items
 from sparkrec.retrieval.topk import Floats, Ints
 
 
-class PersonalTopModel(RetrievalModel):
+class PersonalTopModel(CountedModel):
     """Items of the query's history by count, ties by their last time; popular items after them."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        super().__init__()
-        self.catalogue = catalogue
 
     def searcher(self) -> "PersonalTopSearcher":
         return PersonalTopSearcher(self.catalogue, self.get("history_col"))
@@ -32,14 +27,6 @@ class PersonalTopModel(RetrievalModel):
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         require_history(queries, self.get("history_col"))
         return queries
-
-    def write_parts(self, folder: str) -> dict[str, Any]:
-        self.catalogue.write(storage.join(folder, "items.parquet"))
-        return {}
-
-    @classmethod
-    def read_parts(cls, folder: str, description: dict[str, Any]) -> "PersonalTopModel":
-        return cls(Catalogue.read(storage.join(folder, "items.parquet")))
 
 
 class PersonalTop(Retriever):
@@ -52,10 +39,7 @@ class PersonalTop(Retriever):
         self.set_params(**params)
 
     def _fit(self, dataset: DataFrame) -> PersonalTopModel:
-        item = self.get("item_col")
-        if item not in dataset.columns:
-            raise DataError(f"train has no column `{item}` (it has {', '.join(dataset.columns)})")
-        return self._copyValues(PersonalTopModel(Catalogue.of(dataset, item)))
+        return self._copyValues(PersonalTopModel(count_items(dataset, self.get("item_col"))))
 
 
 class PersonalTopSearcher:

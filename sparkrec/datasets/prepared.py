@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from sparkrec import storage
 from sparkrec.errors import DataError
+from sparkrec.publishing import check_output
 from sparkrec.tables import write_table
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Prepared:
 def check_outputs(output_path: str, names: tuple[str, ...], made_by: str, overwrite: bool) -> None:
     """Raise StorageError before any work if a table of the output belongs to something else."""
     for name in names:
-        storage.check_output(storage.join(output_path, name), made_by, overwrite)
+        check_output(storage.join(output_path, name), made_by, overwrite)
 
 
 def publish_tables(

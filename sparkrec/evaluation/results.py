@@ -18,8 +18,9 @@ from typing import Any
 from sparkrec import config as configs
 from sparkrec import storage
 from sparkrec.errors import SparkrecError, StorageError
+from sparkrec.evaluation.job import RetrievalJob
 from sparkrec.evaluation.report import code_fingerprint, format_markdown
-from sparkrec.evaluation.run import RetrievalJob
+from sparkrec.publishing import read_manifest
 from sparkrec.tables import fingerprint
 
 log = logging.getLogger("sparkrec.results")
@@ -51,7 +52,7 @@ def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
 def current_metrics(job: RetrievalJob) -> dict[str, Any] | None:
     """The metrics of a job's run folder, if they are current."""
     try:
-        storage.read_manifest(job.output_path)
+        read_manifest(job.output_path)
         metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
     except StorageError:
         return None

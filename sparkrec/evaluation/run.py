@@ -1,192 +1,27 @@
-"""A retrieval job's run: inputs, run folder, recommendations, evaluation, metrics.json.
+"""A retrieval job's run: run folder, recommendations, evaluation, metrics.json.
 
 A run folder holds `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metrics.json`, and for
 neural models `work/` (encoded rows and checkpoints). Its manifest is written last.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from sparkrec import config as configs
-from sparkrec import storage
+from sparkrec import publishing, storage
 from sparkrec.baselines import yardstick
-from sparkrec.columns import Columns
 from sparkrec.errors import DataError
+from sparkrec.evaluation.job import RetrievalJob, Tables, retriever_params
 from sparkrec.evaluation.metrics import count_items, evaluate
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.evaluation.report import Result, format_table, metrics_json
 from sparkrec.retrieval.base import RetrievalModel, Retriever
-from sparkrec.retrieval.settings import Retrieval
-from sparkrec.tables import (
-    INTEGER_TYPES,
-    KEY_TYPES,
-    NUMBER_TYPES,
-    fingerprint,
-    read_table,
-    write_table,
-)
+from sparkrec.tables import fingerprint, write_table
 
 log = logging.getLogger("sparkrec.run")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Published tables.
-
-    Attributes
-    ----------
-    train
-        Rows to train on.
-    events
-        All events of train, which say what is a candidate and what is popular; `train` where it
-        has them all.
-    validation
-        Queries to stop early on; by default a neural model holds out events of train itself.
-    test
-        Queries to evaluate: `query_id`, user, `history`, `relevant`.
-    items, users
-        Features that the schemas name and the rows do not have.
-    """
-
-    train: str
-    test: str
-    events: str | None = None
-    validation: str | None = None
-    items: str | None = None
-    users: str | None = None
-
-    def paths(self) -> dict[str, str]:
-        """The tables that are named, by their key."""
-        return {name: path for name, path in vars(self).items() if path is not None}
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is reported.
-
-    Attributes
-    ----------
-    protocol
-        Name of the protocol that the test rows were made by.
-    rating_above
-        Test rows with a rating above it count; the protocol's own rule by default.
-    fallback
-        `global_hot`, or `none`: what unknown users without history are given.
-    yardsticks
-        Count models that stand beside the job's own in its table.
-    """
-
-    protocol: str
-    rating_above: float | None = None
-    fallback: Literal["none", "global_hot"] = "global_hot"
-    yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalJob:
-    """What the config of every retrieval job has.
-
-    Attributes
-    ----------
-    mode
-        `train`, `infer` or both: `infer` alone evaluates the saved model of `init_model_path`
-        (by default the run folder's own).
-    output_path
-        The run folder.
-    """
-
-    job: str
-    dataset: str
-    input: Inputs
-    evaluation: EvaluationSettings
-    output_path: str
-    seed: int = 0
-    mode: tuple[Literal["train", "infer"], ...] = ("train", "infer")
-    init_model_path: str | None = None
-    columns: Columns = field(default_factory=Columns)
-    retrieval: Retrieval = field(default_factory=Retrieval)
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.mode:
-            raise ValueError("mode must name train, infer or both")
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The job's inputs as data frames; `events` is always there."""
-
-    train: DataFrame
-    events: DataFrame
-    test: DataFrame
-    validation: DataFrame | None
-    items: DataFrame | None
-    users: DataFrame | None
-
-
-def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
-    """Read the job's tables and check what can be checked before anything is computed.
-
-    Raises
-    ------
-    StorageError, DataError, ConfigError
-        A path is missing, a table is empty, lacks a column or has one of the wrong type; the
-        protocol is unknown; the output path holds what is not this job's.
-    """
-    protocol(job.evaluation.protocol)
-    storage.check_output(job.output_path, job.job, job.overwrite)
-    columns = job.columns
-    keys = {columns.user: KEY_TYPES, columns.item: KEY_TYPES}
-    rated: dict[str, Sequence[Any]] = {}
-    if columns.rating is not None and job.evaluation.rating_above is not None:
-        rated = {columns.rating: NUMBER_TYPES}
-    required: dict[str, Mapping[str, Sequence[Any]]] = {
-        "train": keys,
-        "events": keys,
-        "test": {"query_id": INTEGER_TYPES, columns.user: KEY_TYPES, **rated},
-        "validation": {"query_id": INTEGER_TYPES},
-        "items": {columns.item: KEY_TYPES},
-        "users": {columns.user: KEY_TYPES},
-    }
-    frames = {
-        name: read_table(spark, path, f"input.{name}", required[name])
-        for name, path in job.input.paths().items()
-    }
-    for name in ("test", "validation"):
-        if name in frames:
-            _check_items(frames[name], frames["train"], columns.item, f"input.{name}")
-    return Tables(
-        train=frames["train"],
-        events=frames.get("events", frames["train"]),
-        test=frames["test"],
-        validation=frames.get("validation"),
-        items=frames.get("items"),
-        users=frames.get("users"),
-    )
-
-
-def _check_items(queries: DataFrame, train: DataFrame, item: str, where: str) -> None:
-    """Histories and relevant items must be items of the same type as those of train."""
-    for name in ("history", "relevant"):
-        if name not in queries.columns:
-            raise DataError(f"{where} has no column `{name}` (it has {', '.join(queries.columns)})")
-        wanted, found = train.schema[item].dataType, queries.schema[name].dataType
-        text = isinstance(wanted, T.StringType)
-        if not isinstance(found, T.ArrayType) or text != isinstance(
-            found.elementType, T.StringType
-        ):
-            raise DataError(
-                f"{where}: column `{name}` is {found.simpleString()}, but must be "
-                f"array<{wanted.simpleString()}>, as `{item}` in input.train"
-            )
 
 
 class Run:
@@ -198,7 +33,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.results: list[Result] = []
         self._data = fingerprint(job.input.paths())
-        storage.claim(job.output_path, job.job, job.overwrite, keep or "train" not in job.mode)
+        publishing.claim(job.output_path, job.job, job.overwrite, keep or "train" not in job.mode)
 
     @property
     def data(self) -> dict[str, str]:
@@ -279,7 +114,7 @@ class Run:
             results=self.results,
         )
         storage.write_json(self.path("metrics.json"), metrics)
-        storage.finish(job.output_path, job.job, {"dataset": job.dataset, "data": self.data})
+        publishing.finish(job.output_path, job.job, {"dataset": job.dataset, "data": self.data})
         return f"{format_table(self.results)}\n\nwritten to {job.output_path}"
 
     def _add_seconds(self, name: str, start: float) -> None:
@@ -297,20 +132,6 @@ class Run:
             )
 
 
-def retriever_params(job: RetrievalJob) -> dict[str, Any]:
-    """The params of a retriever that every job's config gives."""
-    columns = job.columns
-    return {
-        "user_col": columns.user,
-        "item_col": columns.item,
-        "timestamp_col": columns.timestamp,
-        "position_col": columns.position,
-        "k": job.retrieval.k,
-        "exclude_seen": job.retrieval.exclude_seen,
-        "fallback": job.evaluation.fallback,
-    }
-
-
 def saved_model_path(job: RetrievalJob) -> str:
     """Where `mode: [infer]` finds its model.
 
@@ -320,7 +141,7 @@ def saved_model_path(job: RetrievalJob) -> str:
         No model is there.
     """
     path = job.init_model_path or storage.join(job.output_path, "model")
-    if not storage.is_published(path):
+    if not publishing.is_published(path):
         raise DataError(
             f"mode is [infer], but there is no saved model at {path}; set init_model_path, or "
             "train with mode: [train, infer]"

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import storage
 from sparkrec.columns import Columns
+from sparkrec.publishing import read_manifest
 from sparkrec.tables import KEY_TYPES, read_table
 from sparkrec.transforms import tail
 
@@ -56,7 +57,7 @@ class Show:
 def show_recommendations(spark: SparkSession, config: Show) -> str:
     """A block of text for each query: what the user had last, is recommended, and then chose."""
     columns = config.columns
-    storage.read_manifest(config.input.run)
+    read_manifest(config.input.run)
     items = read_table(spark, config.input.items, "input.items", {columns.item: KEY_TYPES})
     test = read_table(spark, config.input.test, "input.test", {columns.user: KEY_TYPES})
     folder = "seen_excluded" if config.exclude_seen else "seen_kept"

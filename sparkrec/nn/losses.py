@@ -1,33 +1,199 @@
-"""Losses as pure functions of scores.
+"""Losses as pure functions of scores: a positive against its negatives.
 
-`bce_loss` for sampled negatives, each pair judged on its own: well calibrated, slow to learn a
-ranking. `labelled_bce_loss` is the same for rows that come with a label of their own, as
-impression logs do.
+=============  ====================================================================================
+`bce`          each pair judged on its own: calibrated scores, slow to learn a ranking
+`gbce`         bce made less sure of its negatives: what sampled bce lacks to rank as softmax does
+`softmax`      the positive's share among all: the fastest way to a good ranking, at its best with
+               many negatives; correct sampled ones with `log_q` first
+`bpr`, `top1`  pairwise: the positive above each negative, `top1` with scores held near zero
+`bpr_max`,     the same against the hardest negatives, for many negatives a positive
+`top1_max`
+`hinge`        pairwise with a margin: no gradient from negatives that are low enough
+`ccl`          cosines: positives to 1, negatives below a margin, their mean weighed (SimpleX)
+=============  ====================================================================================
+
+In all of them `positive` has the scores of the positives, [batch]; `negative` those of their
+negatives, [batch, negatives]; `mask` is True where a negative counts, [batch, negatives], all of
+them by default. The result is a mean over the batch, unless said otherwise.
+
+`labelled_bce_loss` is for rows that come with a label of their own, as impression logs do.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def bce_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of one positive against its negatives, mean over all pairs.
+    """Binary cross-entropy, mean over all pairs. Scores are logits."""
+    return gbce_loss(positive, negative, mask, beta=1.0)
 
-    Parameters
-    ----------
-    positive
-        Scores (logits) of the positives, [batch].
-    negative
-        Scores of the negatives, [batch, negatives].
-    mask
-        True where a negative counts, [batch, negatives]; all of them by default.
+
+def gbce_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, *, beta: float
+) -> Tensor:
+    """Generalised binary cross-entropy, mean over all pairs: the positive's sigmoid to the `beta`.
+
+    Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained
+    with Negative Sampling", RecSys 2023, eq. 9; `gbce_beta` gives their beta.
     """
-    positives = F.softplus(-positive).sum()
+    positives = beta * F.softplus(-positive).sum()
     negatives = F.softplus(negative)
     if mask is None:
         return (positives + negatives.sum()) / (positive.numel() + negative.numel())
     return (positives + (negatives * mask).sum()) / (positive.numel() + mask.sum())
 
 
+def gbce_beta(negatives: int, items: int, calibration: float) -> float:
+    """The power of gBCE: a (t (1 - 1/a) + 1/a), with a = negatives / (items - 1) (eq. 12).
+
+    `calibration`, their t, is 0 for plain bce and 1 for scores whose sigmoid is a probability.
+    """
+    rate = negatives / max(items - 1, 1)
+    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the positive among itself and its negatives.
+
+    A positive whose negatives are all masked costs nothing.
+    """
+    if mask is not None:
+        negative = negative.masked_fill(~mask, -torch.inf)
+    every = torch.cat([positive[:, None], negative], dim=1)
+    return (every.logsumexp(dim=1) - positive).mean()
+
+
+def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """-log sigmoid(positive - negative), mean over all pairs.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
+    """
+    return _mean_over_pairs(F.softplus(negative - positive[:, None]), mask)
+
+
+def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """sigmoid(negative - positive) + sigmoid(negative^2), mean over all pairs.
+
+    Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
+    """
+    pairs = torch.sigmoid(negative - positive[:, None]) + torch.sigmoid(negative.square())
+    return _mean_over_pairs(pairs, mask)
+
+
+def bpr_max_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    *,
+    score_regularisation: float = 1.0,
+) -> Tensor:
+    """-log sum_j s_j sigmoid(positive - negative_j) + regularisation * sum_j s_j negative_j^2.
+
+    s is the softmax over a positive's negatives. Hidasi and Karatzoglou, "Recurrent Neural
+    Networks with Top-k Gains for Session-based Recommendations", CIKM 2018, eqs. 9 and 10.
+    """
+    share = _share(negative, mask)
+    wins = torch.log_softmax(_without(negative, mask), dim=1) + F.logsigmoid(
+        positive[:, None] - negative
+    )
+    penalty = (share * negative.square()).sum(dim=1)
+    return _mean_over_rows(score_regularisation * penalty - wins.logsumexp(dim=1), mask)
+
+
+def top1_max_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    *,
+    score_regularisation: float = 1.0,
+) -> Tensor:
+    """sum_j s_j (sigmoid(negative_j - positive) + regularisation * sigmoid(negative_j^2)).
+
+    s is the softmax over a positive's negatives; the paper of `bpr_max_loss`, eq. 6, where the
+    regularisation is 1.
+    """
+    pairs = torch.sigmoid(negative - positive[:, None])
+    pairs = pairs + score_regularisation * torch.sigmoid(negative.square())
+    return _mean_over_rows((_share(negative, mask) * pairs).sum(dim=1), mask)
+
+
+def hinge_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, *, margin: float = 1.0
+) -> Tensor:
+    """max(0, margin - positive + negative), mean over all pairs."""
+    return _mean_over_pairs(F.relu(margin - positive[:, None] + negative), mask)
+
+
+def ccl_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    *,
+    margin: float,
+    negative_weight: float,
+) -> Tensor:
+    """Cosine contrastive loss: 1 - positive + weight * mean over negatives of max(0, n - margin).
+
+    Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021,
+    eq. 1. Scores are cosines, not divided by a temperature.
+    """
+    above = F.relu(negative - margin)
+    if mask is None:
+        return (1 - positive + negative_weight * above.mean(dim=1)).mean()
+    mean = (above * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    return (1 - positive + negative_weight * mean).mean()
+
+
+def _mean_over_pairs(pairs: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return pairs.mean()
+    return (pairs * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _mean_over_rows(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over the batch, where a positive without negatives costs nothing."""
+    return rows.mean() if mask is None else (rows * mask.any(dim=1)).mean()
+
+
+def _without(negative: Tensor, mask: Tensor | None) -> Tensor:
+    """Scores with those that do not count so low that a softmax gives them nothing."""
+    return (
+        negative if mask is None else negative.masked_fill(~mask, torch.finfo(negative.dtype).min)
+    )
+
+
+def _share(negative: Tensor, mask: Tensor | None) -> Tensor:
+    """The softmax over each positive's negatives; 0 where one does not count."""
+    share = torch.softmax(_without(negative, mask), dim=1)
+    return share if mask is None else share * mask
+
+
 def labelled_bce_loss(scores: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of scores (logits) [batch] with labels [batch] in [0, 1]."""
     return F.binary_cross_entropy_with_logits(scores, labels)
+
+
+def log_q_in_batch(counts: Tensor, batch_size: int) -> Tensor:
+    """Log of the probability that a batch holds an item at least once.
+
+    Subtracted from the scores of in-batch candidates it undoes their bias towards popular items
+    (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
+    RecSys 2019, eq. 3, there as the expected number of occurrences, which is the same for rare
+    items; here candidates are distinct).
+
+    Parameters
+    ----------
+    counts
+        Training rows of each item, [items]; an item without any is taken for one that has one.
+    batch_size
+        Rows of a batch.
+
+    Returns
+    -------
+    Tensor
+        float32 [items].
+    """
+    counts = counts.double()
+    share = (counts.clamp(min=1) / counts.sum()).clamp(max=1 - 1e-12)
+    return torch.log(-torch.expm1(batch_size * torch.log1p(-share))).float()

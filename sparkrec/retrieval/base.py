@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 
 from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
+from sparkrec.publishing import publish, read_manifest
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import Searcher, recommend
 
@@ -156,7 +157,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         StorageError
             The path holds anything else than an earlier model of this class.
         """
-        with storage.publish(path, f"model:{type(self).__name__}", overwrite) as staging:
+        with publish(path, f"model:{type(self).__name__}", overwrite) as staging:
             parts = self.write_parts(staging)
             params = {
                 param.name: value
@@ -177,7 +178,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         StorageError
             Nothing is there, it was never finished, or it is a model of another class.
         """
-        storage.read_manifest(path)
+        read_manifest(path)
         description = storage.read_json(storage.join(path, _DESCRIPTION))
         if description.get("class") != cls.__name__:
             raise StorageError(

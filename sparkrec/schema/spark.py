@@ -1,4 +1,4 @@
-"""The encoder on Spark: fit it to data frames, and add its matrix to one as a column."""
+"""The encoder on Spark: fit it to data frames."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 from sparkrec.errors import DataError, SchemaError
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.hashed_columns import distinct_hashes, hash_columns, unhashable
-from sparkrec.schema.parser import FeatureSchema, did_you_mean
+from sparkrec.schema.parser import FeatureSchema
 
 _VALUES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.StringType, T.BooleanType)
 
@@ -102,62 +102,6 @@ def fit_encoder(
     return FeatureEncoder(schema, widths, np.zeros(0, np.uint64), sizes).grow(hashes)
 
 
-def encode_column(
-    df: DataFrame, encoder: FeatureEncoder, output: str, keep: Sequence[str]
-) -> DataFrame:
-    """Add the encoder's matrix to a data frame as a column of arrays.
-
-    Parameters
-    ----------
-    df
-        Has the columns that the encoder's features read.
-    encoder
-        A fitted encoder; it is sent to the executors with the task.
-    output
-        Name of the new column, ``array<long>``, every array of length `encoder.width`, no nulls.
-    keep
-        The columns of `df` that the result has before it, in this order.
-
-    Raises
-    ------
-    SchemaError
-        A column is missing or of the wrong type, or `output` is among `keep`.
-    """
-    for column in keep:
-        if column not in df.columns:
-            raise SchemaError(
-                f"the data lacks the column {column!r} to keep{did_you_mean(column, df.columns)}"
-            )
-    if output in keep:
-        raise SchemaError(f"the output column {output!r} is also a column to keep; rename it")
-    used = encoder.schema.used_columns
-    encoder.schema.require(df.columns, "the data", used_only=True)
-    _check_kinds(_list_columns([df], encoder.schema), encoder)
-    selected = df.select(*dict.fromkeys((*keep, *used)))
-
-    array = T.ArrayType(T.LongType(), containsNull=False)
-    kept = [df.schema[column] for column in keep]
-    schema = T.StructType([*kept, T.StructField(output, array, nullable=False)])
-
-    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield with_matrix(batch.select(list(keep)), output, encoder.encode(batch))
-
-    return selected.mapInArrow(encode, schema)
-
-
-def with_matrix(batch: pa.RecordBatch, name: str, matrix: np.ndarray) -> pa.RecordBatch:
-    """A record batch with an int64 matrix [rows, width] as its last column, of lists."""
-    rows, width = matrix.shape
-    offsets = np.arange(rows + 1, dtype=np.int64) * width
-    lists = pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()),
-        pa.array(matrix.ravel()),
-        type=pa.list_(pa.field("element", pa.int64(), nullable=False)),
-    )
-    return pa.RecordBatch.from_arrays([*batch.columns, lists], [*batch.schema.names, name])
-
-
 def _observe(
     frame: DataFrame,
     number: int,
@@ -207,16 +151,6 @@ def _list_columns(dataframes: Sequence[DataFrame], schema: FeatureSchema) -> lis
     return [column for column, is_list in lists.items() if is_list]
 
 
-def _check_kinds(lists: Sequence[str], encoder: FeatureEncoder) -> None:
-    for column in encoder.schema.used_columns:
-        if (column in lists) != (column in encoder.widths):
-            now, then = ("arrays", "single values") if column in lists else ("values", "arrays")
-            raise SchemaError(
-                f"column {column!r} holds {now}, but held {then} when the encoder was fitted; give "
-                "it the same type, or fit the encoder again"
-            )
-
-
 def _check_grows(
     previous: FeatureEncoder,
     schema: FeatureSchema,
@@ -234,4 +168,10 @@ def _check_grows(
             f"buckets {dict(buckets)} differ from those of the encoder to grow, "
             f"{previous.buckets}; keep them, or train from the start"
         )
-    _check_kinds(lists, previous)
+    for column in schema.used_columns:
+        if (column in lists) != (column in previous.widths):
+            now, then = ("arrays", "single values") if column in lists else ("values", "arrays")
+            raise SchemaError(
+                f"column {column!r} holds {now}, but held {then} when the encoder was fitted; give "
+                "it the same type, or fit the encoder again"
+            )

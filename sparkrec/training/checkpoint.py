@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sparkrec import storage
 from sparkrec.errors import TrainingError
+from sparkrec.publishing import MANIFEST, publish
 
 _KEPT = 2
 _RANDOM = "random_state"
@@ -69,7 +70,7 @@ def save(
                 else:
                     scalars[key] = value
     state_json = {"progress": asdict(progress), "task": dict(task), "optimizer": scalars}
-    with storage.publish(path, "checkpoint") as staging:
+    with publish(path, "checkpoint") as staging:
         write_tensors(storage.join(staging, "weights.safetensors"), weights)
         write_tensors(storage.join(staging, "optimizer.safetensors"), tensors)
         if best is not None:
@@ -156,6 +157,6 @@ def _checkpoints(folder: str) -> list[str]:
     for file in storage.list_files(folder):
         name, _, rest = file.name.partition("/")
         # A name that begins with a dot is the staging folder of a killed writer.
-        if rest == storage.MANIFEST and "-epoch-" in name and not name.startswith("."):
+        if rest == MANIFEST and "-epoch-" in name and not name.startswith("."):
             names.append(name)
     return sorted(names)

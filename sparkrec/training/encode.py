@@ -1,8 +1,8 @@
 """Training rows to encoded parquet: fixed-width int64 columns, shuffled, in equal row groups.
 
 A row has `user_0..` (embedding rows of the user side), `item` (dense index of the positive) and
-`negative_0..` (dense indices, 0 where fewer could be drawn) or `label`. Item features are not
-repeated in every row: they are one matrix, by dense index.
+`negative_0..` (dense indices, 0 where fewer could be drawn), or `label`, or neither. Item features
+are not repeated in every row: they are one matrix, by dense index.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,7 @@ from pyspark.sql import types as T
 
 from sparkrec import storage
 from sparkrec.errors import DataError
+from sparkrec.publishing import publish
 from sparkrec.retrieval.catalogue import PADDING, UNKNOWN, Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.training.feed import column_names
@@ -67,13 +68,13 @@ def encode_rows(
     Parameters
     ----------
     train
-        The user side's columns, the item column, `negatives` (array) or `label` (0 or 1), and
-        optionally `is_validation`.
+        The user side's columns, the item column, optionally `negatives` (array) or `label` (0 or
+        1), and optionally `is_validation`.
 
     Raises
     ------
     DataError
-        Neither `negatives` nor `label` is there, `label` is not whole numbers, or no rows are left.
+        `negatives` are all empty, `label` is not whole numbers, or no rows are left.
     """
     fields, negatives = _fields(train, user_encoder)
     key = F.xxhash64(
@@ -104,7 +105,7 @@ def encode_rows(
     rows = sum(counts.values())
     if not counts.get(False):
         raise DataError("no training rows are left once validation rows are held out")
-    with storage.publish(path, "encoded", about={"rows": rows}) as staging:
+    with publish(path, "encoded", about={"rows": rows}) as staging:
         for part, held in (("fit", False), ("held_out", True)):
             if not counts.get(held):
                 continue
@@ -125,7 +126,7 @@ class _RowEncoder:
         user_encoder: FeatureEncoder,
         catalogue: Catalogue,
         item_column: str,
-        negatives: int | None,
+        negatives: int,
         names: list[str],
     ) -> None:
         self.user_encoder = user_encoder
@@ -143,18 +144,18 @@ class _RowEncoder:
             if np.any(items < 2):
                 raise DataError(f"a training row has a {self.item_column} that no event has")
             arrays.append(pa.array(items))
-            if self.negatives is None:
+            if LABEL in columns:
                 labels = columns[LABEL].cast(pa.int64())
                 if labels.null_count or not np.isin(labels.to_numpy(), (0, 1)).all():
                     raise DataError(f"a row's `{LABEL}` is null or neither 0 nor 1")
                 arrays.append(labels)
-            else:
+            elif self.negatives:
                 drawn = fixed_width(columns[NEGATIVES], self.negatives, self.catalogue)
                 arrays += map(pa.array, np.asfortranarray(drawn).T)
             yield pa.RecordBatch.from_arrays(arrays, self.names)
 
 
-def _fields(train: DataFrame, encoder: FeatureEncoder) -> tuple[dict[str, int], int | None]:
+def _fields(train: DataFrame, encoder: FeatureEncoder) -> tuple[dict[str, int], int]:
     fields = {"user": encoder.width, "item": 0}
     if NEGATIVES in train.columns:
         longest = train.agg(F.max(F.size(NEGATIVES))).first()
@@ -163,14 +164,11 @@ def _fields(train: DataFrame, encoder: FeatureEncoder) -> tuple[dict[str, int], 
             raise DataError("train has no negatives: every array of `negatives` is empty")
         return {**fields, NEGATIVES: int(longest[0])}, int(longest[0])
     if LABEL not in train.columns:
-        raise DataError(
-            f"train has neither `{NEGATIVES}` (array of item ids) nor `{LABEL}` (0 or 1); sample "
-            "negatives first (jobs/match_dataset.py)"
-        )
+        return fields, 0
     kind = train.schema[LABEL].dataType
     if not isinstance(kind, T.IntegralType | T.BooleanType):
         raise DataError(f"train: column `{LABEL}` is {kind.simpleString()}, but must be 0 or 1")
-    return {**fields, LABEL: 0}, None
+    return {**fields, LABEL: 0}, 0
 
 
 def fixed_width(lists: pa.Array, width: int, catalogue: Catalogue) -> Ints:

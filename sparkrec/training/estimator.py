@@ -1,4 +1,4 @@
-"""The pyspark.ml Estimators of two-tower models, one class per model of the registry.
+"""The pyspark.ml Estimator of two-tower models; `training.retrievers` has one class per model.
 
 ``DSSM(config, items=items).fit(train).transform(queries)`` does in a notebook what a job does:
 encode on Spark, feed through petastorm, train in the driver or on executors, index the items.
@@ -12,46 +12,48 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import torch
 from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from torch import Tensor
 
 from sparkrec import config as configs
 from sparkrec import storage
 from sparkrec.columns import Columns
-from sparkrec.errors import ConfigError, DataError
-from sparkrec.models import model_classes
+from sparkrec.errors import ConfigError
 from sparkrec.retrieval.base import Retriever
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
-from sparkrec.retrieval.settings import Retrieval
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.distributed import check_slots, run_training
-from sparkrec.training.encode import HELD_OUT, LABEL, NEGATIVES, Encoded, encode_rows
+from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.loop import FINAL
 from sparkrec.training.model import (
     Network,
     TwoTowerModel,
-    derive_history_features,
     join_users,
+    query_features,
     tower_input,
 )
-from sparkrec.training.settings import EarlyStopping, Loss, Training
+from sparkrec.training.rows import (
+    catalogue_features,
+    hold_out_last,
+    positives_only,
+    row_counts,
+    validation_arrays,
+    with_history_features,
+)
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.warm_start import grown_weights
-from sparkrec.transforms.history import add_history
 from sparkrec.transforms.negatives import sample_negatives
-from sparkrec.transforms.split import leave_one_out
 
 log = logging.getLogger("sparkrec.training")
 
-_HISTORY_LENGTH = 10
+Ints = npt.NDArray[np.int64]
 
 
 class TwoTowerRetriever(Retriever):
@@ -141,7 +143,7 @@ class TwoTowerRetriever(Retriever):
             given = getattr(config, name, None)
             block = given or kind()
             for field in dataclasses.fields(kind):
-                param = _param_name(name, field.name)
+                param = param_name(name, field.name)
                 # Without a config, what every retriever has keeps every retriever's default.
                 if given is not None or not hasattr(Retriever, param):
                     self._setDefault(**{param: getattr(block, field.name)})
@@ -155,7 +157,8 @@ class TwoTowerRetriever(Retriever):
         started = perf_counter()
         user_schema, item_schema = self._schemas()
         check_slots(dataset.sparkSession, self.get("workers"))
-        train = self._training_rows(dataset, user_schema).persist()
+        train, validation = self._training_rows(dataset, user_schema)
+        train.persist()
         try:
             previous = self._previous_model()
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
@@ -169,7 +172,9 @@ class TwoTowerRetriever(Retriever):
                 None if previous else self.get("user_buckets"),
                 previous.user_encoder if previous else None,
             )
-            item_table = self._item_table(dataset.sparkSession, catalogue, item_schema)
+            item_table = catalogue_features(
+                dataset.sparkSession, catalogue, self.items, item_schema, self.get("item_col")
+            )
             item_encoder = fit_encoder(
                 [dataset.sparkSession.createDataFrame(item_table)],
                 item_schema,
@@ -180,11 +185,16 @@ class TwoTowerRetriever(Retriever):
             features = np.zeros((len(catalogue) + 2, item_encoder.width), np.int64)
             features[2:] = item_encoder.encode(item_table)
             work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
-            training = self._block("training")
-            encoded = self._encode(train, user_encoder, catalogue, work, training)
-            tensors = {"item_features": torch.from_numpy(features)}
-            if training.early_stopping is not None:
-                tensors |= self._validation(train, user_encoder, catalogue, training.early_stopping)
+            encoded = encode_rows(
+                train,
+                self.get("item_col"),
+                user_encoder,
+                catalogue,
+                storage.join(work, "encoded"),
+                self.get("workers"),
+                self.get("seed"),
+            )
+            tensors = self._tensors(train, validation, user_encoder, catalogue, features)
         finally:
             train.unpersist()
         prepared = perf_counter() - started
@@ -219,8 +229,7 @@ class TwoTowerRetriever(Retriever):
     def _block(self, name: str) -> Any:
         kind = self.blocks[name]
         values = {
-            field.name: self.get(_param_name(name, field.name))
-            for field in dataclasses.fields(kind)
+            field.name: self.get(param_name(name, field.name)) for field in dataclasses.fields(kind)
         }
         try:
             return kind(**values)
@@ -246,28 +255,21 @@ class TwoTowerRetriever(Retriever):
     def _all_events(self, dataset: DataFrame) -> DataFrame:
         return dataset if self.events is None else self.events
 
-    def _training_rows(self, dataset: DataFrame, user_schema: FeatureSchema) -> DataFrame:
-        """Train with every column that encoding needs."""
+    def _training_rows(
+        self, dataset: DataFrame, user_schema: FeatureSchema
+    ) -> tuple[DataFrame, DataFrame | None]:
+        """Train with every column that encoding needs, and the validation queries."""
         columns = self._columns()
-        train = dataset
-        derived = {columns.recent_items, columns.last_item} & set(user_schema.used_columns)
-        if derived - set(train.columns):
-            train = add_history(train, columns, max_len=_HISTORY_LENGTH)
-        splits = self._block("training").early_stopping is not None and self.validation is None
-        if splits and (HELD_OUT in train.columns or LABEL in train.columns):
-            mark = HELD_OUT if HELD_OUT in train.columns else LABEL
-            raise DataError(
-                f"early stopping cannot hold out rows of a train with the column `{mark}`; give "
-                "the validation queries, or set training.early_stopping: null"
-            )
-        if splits:
-            split = leave_one_out(train, columns)
-            kept = [name for name in train.columns if name != HELD_OUT]
-            train = split.train.select(*kept, F.lit(False).alias(HELD_OUT)).unionByName(
-                split.test.select(*kept, F.lit(True).alias(HELD_OUT))
-            )
-            self._held_out = split.test
-        if NEGATIVES not in train.columns and LABEL not in train.columns:
+        train = with_history_features(dataset, user_schema, columns)
+        validation = None
+        if self._block("training").early_stopping is not None:
+            validation = self.validation
+            if validation is None:
+                train, validation = hold_out_last(train, columns)
+        loss = self._block("loss")
+        if loss.negatives == "in_batch" or (loss.name != "bce" and LABEL in train.columns):
+            train = positives_only(train)
+        elif NEGATIVES not in train.columns and LABEL not in train.columns:
             train = sample_negatives(
                 train,
                 self._all_events(dataset),
@@ -278,73 +280,40 @@ class TwoTowerRetriever(Retriever):
             )
         train = join_users(train, self.users, user_schema.used_columns, columns.user)
         user_schema.require(train.columns, "train")
-        return train
+        return train, validation
 
-    def _item_table(self, spark: Any, catalogue: Catalogue, schema: FeatureSchema) -> pa.Table:
-        """One row an item of the catalogue, in its order, with the item side's columns."""
-        item = self.get("item_col")
-        ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
-        if self.items is None or set(schema.columns) <= {item}:
-            schema.require([item], "train (there is no items table)")
-            return ids.select(list(schema.columns))
-        if item not in self.items.columns:
-            raise DataError(f"the items table has no column `{item}` to join it by")
-        schema.require(self.items.columns, "the items table")
-        joined = spark.createDataFrame(ids).join(self.items.dropDuplicates([item]), item, "left")
-        return joined.orderBy("_order").select(*schema.columns).toArrow()
-
-    def _encode(
+    def _tensors(
         self,
         train: DataFrame,
+        validation: DataFrame | None,
         user_encoder: FeatureEncoder,
         catalogue: Catalogue,
-        work: str,
-        training: Training,
-    ) -> Encoded:
-        return encode_rows(
-            train,
-            self.get("item_col"),
-            user_encoder,
-            catalogue,
-            storage.join(work, "encoded"),
-            training.workers,
-            self.get("seed"),
-        )
-
-    def _validation(
-        self,
-        train: DataFrame,
-        user_encoder: FeatureEncoder,
-        catalogue: Catalogue,
-        stopping: EarlyStopping,
+        item_features: Ints,
     ) -> dict[str, Tensor]:
-        """Validation queries as tensors (see `training.validate`)."""
-        queries = self.validation if self.validation is not None else self._held_out
-        history = self.get("history_col")
-        wanted = user_encoder.schema.used_columns
-        queries = derive_history_features(queries, wanted, history, self.get("item_col"))
-        queries = join_users(queries, self.users, wanted, self.get("user_col"))
-        user_encoder.schema.require(queries.columns, "validation", used_only=True)
-        order = F.xxhash64(F.lit(self.get("seed")), F.col("query_id"))
-        table = (
-            queries.orderBy(order, "query_id")
-            .limit(stopping.max_rows)
-            .select(*wanted, history, F.col("relevant")[0].alias("_target"))
-            .toArrow()
-        )
-        if not table.num_rows:
-            raise DataError("validation has no rows; set training.early_stopping: null")
-        tensors = {
-            "queries": user_encoder.encode(table),
-            "targets": catalogue.index(table.column("_target")),
-            "candidates": np.flatnonzero(catalogue.counts > 0) + 2,
-        }
-        if self.get("exclude_seen"):
-            seen = table.column(history).combine_chunks()
-            lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(seen), 0))
-            tensors["seen"] = catalogue.index(pa.compute.list_flatten(seen))
-            tensors["seen_offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in tensors.items()}
+        """What every training process reads whole (see `TrainingTask.tensors_path`)."""
+        arrays = {"item_features": item_features}
+        stopping = self._block("training").early_stopping
+        if self._block("loss").negatives == "in_batch":
+            arrays["item_counts"] = row_counts(train, self.get("item_col"), catalogue)
+        if validation is not None:
+            prepared = query_features(
+                validation,
+                self.users,
+                user_encoder.schema,
+                self._columns(),
+                self.get("history_col"),
+                "validation",
+            )
+            arrays |= validation_arrays(
+                prepared,
+                user_encoder,
+                catalogue,
+                self.get("history_col"),
+                self.get("exclude_seen"),
+                stopping.max_rows,
+                self.get("seed"),
+            )
+        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
 
     def _task(
         self,
@@ -380,7 +349,7 @@ class TwoTowerRetriever(Retriever):
         return dataclasses.replace(task, initial_weights=initial)
 
     def _previous_model(self) -> TwoTowerModel | None:
-        path = self.get(_param_name("training", "model_in_path"))
+        path = self.get(param_name("training", "model_in_path"))
         return self.model_class.load(path) if path else None
 
 
@@ -389,25 +358,6 @@ def _plain_schema(columns: Sequence[str]) -> FeatureSchema:
     return FeatureSchema(tuple(columns), features, "the default schema")
 
 
-def _param_name(block: str, field: str) -> str:
+def param_name(block: str, field: str) -> str:
+    """The Param of a field of a config block."""
     return "loss" if (block, field) == ("loss", "name") else field
-
-
-def retriever_class(name: str) -> type[TwoTowerRetriever]:
-    """The Estimator class of a model of the registry; its Model class is `<name>Model`."""
-    network, model_config = model_classes(name)
-    model = type(f"{network.__name__}Model", (TwoTowerModel,), {"model_name": name})
-    blocks = {"model": model_config, "loss": Loss, "training": Training, "retrieval": Retrieval}
-    members: dict[str, Any] = {"model_name": name, "blocks": blocks, "model_class": model}
-    members["__doc__"] = f"{TwoTowerRetriever.__doc__}"
-    for block, kind in blocks.items():
-        for field in dataclasses.fields(kind):
-            param = _param_name(block, field.name)
-            if hasattr(TwoTowerRetriever, param):
-                continue
-            members[param] = Param(Params._dummy(), param, f"{block}.{field.name}")
-    return type(network.__name__, (TwoTowerRetriever,), members)
-
-
-DSSM = retriever_class("dssm")
-DSSMModel = DSSM.model_class

@@ -5,11 +5,12 @@ from typing import Generic, TypeVar
 
 from sparkrec import storage
 from sparkrec.errors import DataError
+from sparkrec.evaluation.job import RetrievalJob, Tables, retriever_params
 from sparkrec.evaluation.protocols import protocol
-from sparkrec.evaluation.run import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.tables import fingerprint
-from sparkrec.training.estimator import TwoTowerRetriever, retriever_class
+from sparkrec.training.estimator import TwoTowerRetriever
+from sparkrec.training.retrievers import retriever_class
 from sparkrec.training.settings import Loss, Training
 
 ModelConfig = TypeVar("ModelConfig")

@@ -22,10 +22,12 @@ from sparkrec import storage
 from sparkrec.errors import TrainingError
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training import checkpoint
+from sparkrec.training.auc import StreamingAUC
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.feed import Feed, FeedSettings
+from sparkrec.training.objective import TwoTowerLoss
 from sparkrec.training.reduce import average_gradients, same_start
-from sparkrec.training.task import TrainingTask, TwoTowerLoss
+from sparkrec.training.task import TrainingTask
 from sparkrec.training.validate import Validation, improved
 
 log = logging.getLogger("sparkrec.training")
@@ -124,7 +126,8 @@ def _phase(
     if resumed is not None:
         resumed.restore(optimizers)
     best = resumed.best if resumed is not None else None
-    step_module = TwoTowerLoss(network, task.loss)
+    item_features = tensors["item_features"].to(rank.device)
+    step_module = TwoTowerLoss(network, task.loss, item_features, tensors.get("item_counts"))
     if rank.world > 1:
         same_start(network)
     feed = Feed(
@@ -139,14 +142,14 @@ def _phase(
             cache_bytes=training.cache_mb << 20,
         )
     )
-    item_features = tensors["item_features"].to(rank.device)
     epochs = progress.chosen_epochs or training.epochs
     patience = training.early_stopping.patience if training.early_stopping else 0
     while progress.epoch < epochs and not (
         validation and progress.epoch - progress.best_epoch >= patience and progress.best_epoch
     ):
         progress.epoch += 1
-        report = _train_epoch(task, rank, step_module, optimizers, feed, item_features, progress)
+        report = _train_epoch(task, rank, step_module, optimizers, feed, progress)
+        _stop_unless_weights_finite(network, progress)
         if validation is not None:
             report |= _validate(validation, network, item_features, rank)
             if improved(report[validation.metric], progress.best_value):
@@ -194,7 +197,6 @@ def _train_epoch(
     step_module: TwoTowerLoss,
     optimizers: list[torch.optim.Optimizer],
     feed: Feed,
-    item_features: Tensor,
     progress: Progress,
 ) -> dict[str, float]:
     step_module.train()
@@ -213,7 +215,7 @@ def _train_epoch(
             batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss, scores, labels = step_module(batch, item_features)
+            loss, scores, labels = step_module(batch)
             loss.backward()
             if rank.world > 1:
                 average_gradients(step_module.parameters(), rank.world)
@@ -258,6 +260,16 @@ def _stop_unless_finite(loss: float, progress: Progress, step: int) -> None:
         )
 
 
+def _stop_unless_weights_finite(network: nn.Module, progress: Progress) -> None:
+    """The loss of an epoch's last step is finite before that step spoils the weights."""
+    for name, value in network.named_parameters():
+        if not torch.isfinite(value).all():
+            raise TrainingError(
+                f"the weights `{name}` are no longer finite after epoch {progress.epoch}; lower "
+                "training.learning_rate (the last checkpoint is intact)"
+            )
+
+
 def _validate(
     validation: Validation, network: nn.Module, item_features: Tensor, rank: Rank
 ) -> dict[str, float]:
@@ -280,27 +292,3 @@ def _log_epoch(progress: Progress, epochs: int, report: Mapping[str, Any]) -> No
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu() for name, value in network.state_dict().items()}
-
-
-class StreamingAUC:
-    """Area under the ROC curve of all scores so far, to the width of 1/2000 in probability."""
-
-    _BINS = 2000
-
-    def __init__(self) -> None:
-        self._positive = torch.zeros(self._BINS, dtype=torch.float64)
-        self._negative = torch.zeros(self._BINS, dtype=torch.float64)
-
-    def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Add logits [n] and their labels [n]."""
-        bins = (scores.sigmoid() * self._BINS).long().clamp_(0, self._BINS - 1).cpu()
-        is_positive = labels.cpu() > 0.5
-        self._positive += torch.bincount(bins[is_positive], minlength=self._BINS)
-        self._negative += torch.bincount(bins[~is_positive], minlength=self._BINS)
-
-    def value(self) -> float:
-        """The area; a half where one class is missing."""
-        below = self._negative.cumsum(0) - self._negative
-        pairs = self._positive.sum() * self._negative.sum()
-        wins = (self._positive * (below + self._negative / 2)).sum()
-        return float(wins / pairs) if pairs else 0.5

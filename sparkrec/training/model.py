@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from torch import Tensor, nn
 
 from sparkrec import config, storage
+from sparkrec.columns import Columns
 from sparkrec.errors import SchemaError
 from sparkrec.models import model_classes
 from sparkrec.models.two_tower import TowerInput
@@ -21,6 +22,7 @@ from sparkrec.retrieval.index import VectorIndex
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.retrieval.topk import Floats, Ints
 from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 
 _BLOCK = 4096
@@ -117,17 +119,9 @@ class TwoTowerModel(RetrievalModel):
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Derive the features that follow from the history, and join those of `users`."""
-        derived = derive_history_features(
-            queries,
-            self.user_encoder.schema.used_columns,
-            self.get("history_col"),
-            self.get("item_col"),
-        )
-        joined = join_users(
-            derived, self.users, self.user_encoder.schema.used_columns, self.get("user_col")
-        )
-        self.user_encoder.schema.require(joined.columns, "the queries", used_only=True)
-        return joined
+        columns = Columns(user=self.get("user_col"), item=self.get("item_col"))
+        schema, history = self.user_encoder.schema, self.get("history_col")
+        return query_features(queries, self.users, schema, columns, history, "the queries")
 
     def write_parts(self, folder: str) -> dict[str, Any]:
         hashes = {
@@ -221,19 +215,31 @@ class TwoTowerSearcher:
         return np.any(self.user_encoder.encode(batch) >= _USED_ROW, axis=1)
 
 
-def derive_history_features(
-    queries: DataFrame, wanted: tuple[str, ...], history: str, item: str
+def query_features(
+    queries: DataFrame,
+    users: DataFrame | None,
+    schema: FeatureSchema,
+    columns: Columns,
+    history: str,
+    where: str,
 ) -> DataFrame:
-    """Add `recent_<item>s` and `last_<item>` where a schema wants them and queries lack them."""
-    from sparkrec.columns import Columns
+    """Add what a schema wants and queries lack: `recent_<item>s` and `last_<item>` from the
+    history, the rest from the users table.
 
-    columns = Columns(item=item)
+    Raises
+    ------
+    SchemaError
+        A column is nowhere to be found.
+    """
+    wanted = schema.used_columns
     if history in queries.columns:
         if columns.recent_items in wanted and columns.recent_items not in queries.columns:
             queries = queries.withColumn(columns.recent_items, F.col(history))
         if columns.last_item in wanted and columns.last_item not in queries.columns:
             queries = queries.withColumn(columns.last_item, F.try_element_at(history, F.lit(-1)))
-    return queries
+    joined = join_users(queries, users, wanted, columns.user)
+    schema.require(joined.columns, where, used_only=True)
+    return joined
 
 
 def join_users(

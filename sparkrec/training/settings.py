@@ -42,17 +42,44 @@ class Loss:
     Attributes
     ----------
     name
-        `bce`: binary cross-entropy against sampled negatives or labels.
+        `bce`, `gbce`, `softmax`, `bpr`, `top1`, `bpr_max`, `top1_max`, `hinge` or `ccl`; what each
+        is good for stands in `sparkrec.nn.losses`.
+    negatives
+        `given`: those of the row (drawn ahead; or its label, with `bce`). `in_batch`: the other
+        positives of the batch, which `bce` and `gbce` cannot use; negatives of train are not read.
     temperature
-        Scores are divided by it; cosines need one far below 1.
+        Scores are divided by it; cosines need one far below 1, but for `ccl`.
+    log_q
+        Correct the scores of in-batch candidates for how likely a batch is to hold them
+        (`softmax` alone).
+    margin
+        Of `hinge` and `ccl`.
+    negative_weight
+        Weight of the negatives in `ccl`.
+    score_regularisation
+        How hard `bpr_max` and `top1_max` hold the negatives' scores near zero.
+    calibration
+        The t of `gbce`: 0 is plain bce, 1 gives calibrated probabilities.
     """
 
-    name: Literal["bce"] = "bce"
+    name: Literal[
+        "bce", "gbce", "softmax", "bpr", "top1", "bpr_max", "top1_max", "hinge", "ccl"
+    ] = "bce"
+    negatives: Literal["given", "in_batch"] = "given"
     temperature: float = 0.05
+    log_q: bool = True
+    margin: float = 0.4
+    negative_weight: float = 1.0
+    score_regularisation: float = 1.0
+    calibration: float = 0.75
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError("temperature must be above 0")
+        if self.name in ("bce", "gbce") and self.negatives == "in_batch":
+            raise ValueError(f"negatives: in_batch does not go with name: {self.name}")
+        if not 0 <= self.calibration <= 1:
+            raise ValueError("calibration must lie in [0, 1]")
 
 
 @dataclass(frozen=True)

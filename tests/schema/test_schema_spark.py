@@ -1,6 +1,8 @@
 """Fitting and encoding on Spark, against serving in plain Python."""
 
-import numpy as np
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -9,7 +11,7 @@ from sparkrec.errors import DataError, SchemaError
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.hashing import hash_value
 from sparkrec.schema.parser import feature_schema
-from sparkrec.schema.spark import encode_column, fit_encoder
+from sparkrec.schema.spark import fit_encoder
 
 TYPES = "key long, user_id string, recent array<int>, tags array<string>, age int, member boolean"
 SCHEMA = feature_schema(
@@ -51,13 +53,13 @@ def test_fit_finds_widths_and_vocabulary(users: DataFrame, encoder: FeatureEncod
 
 
 def test_spark_and_serving_agree(users: DataFrame, encoder: FeatureEncoder) -> None:
-    encoded = encode_column(users, encoder, "features", keep=["key", "tags"])
-    assert encoded.dtypes == [
-        ("key", "bigint"),
-        ("tags", "array<string>"),
-        ("features", "array<bigint>"),
-    ]
-    on_spark = {row.key: row.features for row in encoded.collect()}
+    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            matrix = pa.array(encoder.encode(batch).tolist())
+            yield pa.RecordBatch.from_arrays([batch["key"], matrix], ["key", "rows"])
+
+    encoded = users.mapInArrow(encode, "key long, rows array<long>").collect()
+    on_spark = {row.key: row.rows for row in encoded}
     rows = [row.asDict() for row in users.collect()]
     served = encoder.encode_rows(rows)
     assert len(on_spark) == 60
@@ -86,6 +88,8 @@ def test_grown_encoders_keep_their_layout(users: DataFrame, encoder: FeatureEnco
         fit_encoder([users], SCHEMA, buckets={}, previous=encoder)
     with pytest.raises(SchemaError, match="'age' holds arrays, but held single values"):
         fit_encoder([users.withColumn("age", F.array("age"))], SCHEMA, previous=encoder)
+    with pytest.raises(SchemaError, match="'recent' holds values, but held arrays"):
+        fit_encoder([users.withColumn("recent", F.lit(1))], SCHEMA, previous=encoder)
 
 
 def test_empty_frames_are_data_errors(users: DataFrame) -> None:
@@ -95,19 +99,13 @@ def test_empty_frames_are_data_errors(users: DataFrame) -> None:
         fit_encoder([], SCHEMA)
 
 
-def test_wrong_columns_fail_on_the_driver(users: DataFrame, encoder: FeatureEncoder) -> None:
+def test_wrong_columns_fail_on_the_driver(users: DataFrame) -> None:
     with pytest.raises(SchemaError, match=r"lacks the column 'age' .*did you mean 'ages'"):
         fit_encoder([users.withColumnRenamed("age", "ages")], SCHEMA)
     with pytest.raises(SchemaError, match="'age' is of type double, which cannot be hashed"):
         fit_encoder([users.withColumn("age", F.col("age").cast("double"))], SCHEMA)
     with pytest.raises(SchemaError, match="'age' holds arrays in one data frame"):
         fit_encoder([users, users.withColumn("age", F.array("age"))], SCHEMA)
-    with pytest.raises(SchemaError, match="'recent' holds values, but held arrays"):
-        encode_column(users.withColumn("recent", F.lit(1)), encoder, "features", ["key"])
-    with pytest.raises(SchemaError, match="lacks the column 'keys' to keep; did you mean 'key'"):
-        encode_column(users, encoder, "features", ["keys"])
-    with pytest.raises(SchemaError, match="'key' is also a column to keep"):
-        encode_column(users, encoder, "key", ["key"])
     with pytest.raises(SchemaError, match="'user' is not a feature; did you mean 'user_id'"):
         fit_encoder([users], SCHEMA, buckets={"user": 4})
 
@@ -124,5 +122,4 @@ def test_any_name_that_parses_works_on_spark(spark: SparkSession) -> None:
     schema = feature_schema("年龄-1", "columns", "年龄-1", "combine")
     frame = spark.range(3).withColumnRenamed("id", "年龄-1")
     encoder = fit_encoder([frame], schema)
-    encoded = encode_column(frame, encoder, "features", []).toArrow()
-    assert np.array(sorted(encoded["features"].to_pylist())).tolist() == [[2], [3], [4]]
+    assert sorted(encoder.encode(frame.toArrow()).tolist()) == [[2], [3], [4]]

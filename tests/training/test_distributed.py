@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec import storage
 from sparkrec.errors import TrainingError
-from sparkrec.training.estimator import DSSM
+from sparkrec.training.retrievers import DSSM
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec import storage
 from sparkrec.errors import DataError
+from sparkrec.publishing import is_published, read_manifest
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import feature_schema
@@ -95,7 +95,7 @@ def test_rows_and_fields(spark: SparkSession, tmp_path: Path) -> None:
     assert sorted(lines_of(held_out)) == expected(train.where("is_validation"))
     fit = read(encoded.fit_path)
     assert sorted(lines_of(fit)) == expected(train.where("NOT is_validation"))
-    assert storage.read_manifest(encoded.path)["rows"] == 400
+    assert read_manifest(encoded.path)["rows"] == 400
 
 
 def test_short_negatives_are_padded_with_zeros(spark: SparkSession, tmp_path: Path) -> None:
@@ -166,8 +166,12 @@ def test_a_rating_is_no_label(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_neither_negatives_nor_labels(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train has neither `negatives` .* nor `label`"):
-        encode(rows(spark, 20).drop("negatives"), tmp_path / "rows")
+    """Rows of positives alone, for negatives of the batch."""
+    encoded = encode(rows(spark, 20).drop("negatives"), tmp_path / "rows")
+    assert list(encoded.fields) == ["user", "item"]
+    table = pyarrow.parquet.read_table(encoded.path)
+    assert table.column_names[-1] == "item"
+    assert table.num_rows == encoded.rows == 20
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,7 @@ def test_items_that_no_event_has_are_refused(
     train = train.selectExpr(*kept, *[f"{value} AS {name}" for name, value in columns.items()])
     with pytest.raises(Exception, match=message):
         encode(train, tmp_path / "rows")
-    assert not storage.is_published(str(tmp_path / "rows"))
+    assert not is_published(str(tmp_path / "rows"))
 
 
 def test_no_rows_and_no_negatives(spark: SparkSession, tmp_path: Path) -> None:

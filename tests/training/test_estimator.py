@@ -18,8 +18,8 @@ from sparkrec.models.dssm import DSSMConfig
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.training import _petastorm
-from sparkrec.training.estimator import DSSM, DSSMModel, retriever_class
 from sparkrec.training.model import Network
+from sparkrec.training.retrievers import DSSM, DSSMModel, retriever_class
 from sparkrec.training.settings import EarlyStopping, Loss, Training
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.warm_start import grown_weights
@@ -263,6 +263,26 @@ def test_labelled_rows(spark: SparkSession, train: DataFrame) -> None:
     fitted = DSSM(**SMALL, user_schema=side, exclude_seen=False).fit(labelled)
     for user, given in answers(fitted, queries(train)).items():
         assert {parity(item) for item, _ in given} == {parity(user)}
+
+
+def test_in_batch_negatives_need_none_in_train(train: DataFrame) -> None:
+    """And do not read those that are there."""
+    loss = {"loss": "softmax", "negatives": "in_batch", "temperature": 0.1}
+    params = {**SMALL, **loss, "epochs": 40, "exclude_seen": False}
+    fitted = DSSM(**params).fit(train)
+    found = answers(fitted, queries(train))
+    for user, given in found.items():
+        # Items of its parity that a user had not are as much negatives as the others.
+        assert parity(given[0][0]) == parity(user)
+    nonsense = train.selectExpr("*", "array('nothing') AS negatives")
+    assert len(answers(DSSM(**{**params, "epochs": 1}).fit(nonsense), queries(train))) == len(found)
+
+
+@pytest.mark.parametrize(("loss", "negatives"), [("softmax", "in_batch"), ("bpr", "given")])
+def test_only_bce_learns_from_labels(loss: str, negatives: str, train: DataFrame) -> None:
+    params = {**SMALL, "loss": loss, "negatives": negatives}
+    with pytest.raises(DataError, match=r"column `label`, which loss: \{name: bce"):
+        DSSM(**params).fit(train.selectExpr("*", "1 AS label"))
 
 
 @pytest.mark.parametrize("mark", ["label", "is_validation"])

@@ -17,9 +17,9 @@ from sparkrec.errors import TrainingError
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training import _petastorm, checkpoint, loop
 from sparkrec.training.feed import column_names
-from sparkrec.training.loop import FINAL, FINAL_STATE, StreamingAUC, train
+from sparkrec.training.loop import FINAL, FINAL_STATE, train
 from sparkrec.training.settings import EarlyStopping, Loss, Training
-from sparkrec.training.task import TrainingTask, TwoTowerLoss
+from sparkrec.training.task import TrainingTask
 from sparkrec.training.validate import Validation
 
 USERS, ITEMS, NEGATIVES = 24, 20, 3
@@ -332,148 +332,21 @@ def test_a_loss_that_is_not_finite_says_what_to_do(
         train(dataclasses.replace(task, initial_weights=path))
 
 
-# ------------------------------------------------------------------------- the loss of a batch
+class Spoiling(torch.optim.SGD):
+    """A step too far."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.data.fill_(torch.inf)
 
 
-def batch_loss(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(0)
-    task = TrainingTask(
-        "dssm",
-        {"embedding_dim": 4, "hidden": [4], "dropout": 0.0},
-        TowerInput(10, ((0, 1),)),
-        TowerInput(10, ((0, 1),)),
-        Loss(temperature=0.5),
-        Training(early_stopping=None),
-        0,
-        FIELDS,
-        "",
-        "",
-        "",
-        None,
-        "",
-    )
-    network = task.build()
-    features = torch.arange(10)[:, None]
-    loss, scores, labels = TwoTowerLoss(network, task.loss)(batch, features)
-    users = network.encode_users(batch["user"])
-    items = network.encode_items(features)
-    expected = (users @ items.T) / 0.5
-    return loss, scores, torch.stack([expected.flatten(), labels.repeat(99)[: expected.numel()]])
-
-
-@pytest.mark.parametrize("product_below", [0, 10_000])
-def test_scores_are_those_of_each_rows_own_items(
-    product_below: int, monkeypatch: pytest.MonkeyPatch
+def test_the_very_last_step_must_leave_finite_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ways to gather the scores of distinct items."""
-    monkeypatch.setattr("sparkrec.training.task._PRODUCT_BELOW", product_below)
-    batch = {
-        "user": torch.tensor([[2], [3], [2]]),
-        "item": torch.tensor([4, 5, 5]),
-        "negatives": torch.tensor([[5, 6], [4, 0], [0, 0]]),
-    }
-    loss, scores, expected = batch_loss(batch)
-    table = expected[0].view(3, 10)
-    pairs = [(0, 4, 1), (1, 5, 1), (2, 5, 1), (0, 5, 0), (0, 6, 0), (1, 4, 0)]
-    wanted = torch.stack([table[row, item] for row, item, _ in pairs])
-    labels = torch.tensor([float(label) for _, _, label in pairs])
-    assert torch.allclose(scores, wanted, atol=1e-6)
-    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, labels)
-    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
-
-
-def test_labelled_rows() -> None:
-    batch = {
-        "user": torch.tensor([[2], [3]]),
-        "item": torch.tensor([4, 5]),
-        "label": torch.tensor([0, 1]),
-    }
-    loss, scores, expected = batch_loss(batch)
-    table = expected[0].view(2, 10)
-    wanted = torch.stack([table[0, 4], table[1, 5]])
-    assert torch.allclose(scores, wanted, atol=1e-6)
-    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, torch.tensor([0.0, 1.0]))
-    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
-
-
-# ---------------------------------------------------------------------- AUC and the validation
-
-
-def brute_force_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    positive, negative = scores[labels == 1][:, None], scores[labels == 0][None]
-    return float(((positive > negative) + 0.5 * (positive == negative)).mean())
-
-
-def test_streaming_auc() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 3000)
-    scores = rng.normal(labels * 1.0, 1.0).round(1)  # rounded, so that there are ties
-    auc = StreamingAUC()
-    for start in range(0, 3000, 700):
-        part = slice(start, start + 700)
-        auc.update(torch.from_numpy(scores[part]), torch.from_numpy(labels[part]))
-    assert auc.value() == pytest.approx(brute_force_auc(scores, labels), abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "expected"),
-    [
-        ([2.0, 1.0, -1.0], [1, 0, 0], 1.0),
-        ([-2.0, 1.0, 3.0], [1, 0, 0], 0.0),
-        ([0.0, 0.0], [1, 0], 0.5),
-        ([90.0, -90.0], [1, 0], 1.0),
-        ([1.0, 2.0], [1, 1], 0.5),
-    ],
-)
-def test_auc_by_hand(scores: list[float], labels: list[int], expected: float) -> None:
-    auc = StreamingAUC()
-    assert auc.value() == 0.5
-    auc.update(torch.tensor(scores), torch.tensor(labels))
-    assert auc.value() == pytest.approx(expected)
-
-
-class FixedScores(torch.nn.Module):
-    """An item's vector is one-hot, and a query's row number selects its scores."""
-
-    scores = torch.tensor([[0.9, 0.5, 0.7, 0.1], [0.2, 0.8, 0.8, 0.8], [0.4, 0.3, 0.2, 0.1]])
-
-    def encode_users(self, features: Tensor) -> Tensor:
-        return self.scores[features[:, 0]]
-
-    def encode_items(self, features: Tensor) -> Tensor:
-        return torch.eye(4)[features[:, 0] - 2]
-
-
-def measure(metric: str, targets: list[int], **more: Tensor) -> float:
-    tensors = {
-        "queries": torch.arange(3)[:, None],
-        "targets": torch.tensor(targets),
-        "candidates": torch.arange(2, 6),
-        **more,
-    }
-    return Validation(tensors, metric).measure(FixedScores(), torch.arange(6)[:, None])
-
-
-def test_validation_by_hand() -> None:
-    # Item 4 is second for query 0; item 3 ties with two others for query 1, so it is third; item
-    # 5 is last for query 2.
-    targets = [4, 3, 5]
-    assert measure("recall@1", targets) == 0
-    assert measure("recall@2", targets) == pytest.approx(1 / 3)
-    assert measure("recall@3", targets) == pytest.approx(2 / 3)
-    assert measure("recall@4", targets) == 1
-    gains = [1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)]
-    assert measure("ndcg@3", targets) == pytest.approx(sum(gains[:2]) / 3)
-    assert measure("ndcg@9", targets) == pytest.approx(sum(gains) / 3)
-
-
-def test_validation_leaves_out_seen_items_and_counts_a_seen_target_as_a_miss() -> None:
-    seen = {"seen": torch.tensor([2, 1, 4, 5, 5]), "seen_offsets": torch.tensor([0, 2, 4, 5])}
-    # Query 0 has seen item 2 (and a stranger), query 1 items 4 and 5, query 2 its own target.
-    assert measure("recall@1", [4, 3, 5], **seen) == pytest.approx(2 / 3)
-    assert measure("recall@9", [4, 3, 5], **seen) == pytest.approx(2 / 3)
-
-
-def test_a_target_that_is_no_candidate_is_a_miss() -> None:
-    assert measure("recall@9", [1, 0, 2]) == pytest.approx(1 / 3)
-    assert measure("recall@9", [4, 3, 5], candidates=torch.tensor([2, 4])) == pytest.approx(1 / 3)
+    """With one step an epoch, the loss is only ever taken of the weights before it."""
+    monkeypatch.setattr(
+        loop, "make_optimizers", lambda network, *_: [Spoiling(network.parameters(), lr=0.1)]
+    )
+    with pytest.raises(TrainingError, match=r"weights `.*` are no longer finite after epoch 1"):
+        train(make_task(data, tmp_path, epochs=1, batch_size=1024))

@@ -1,0 +1,23 @@
+"""ItemCF: count which items go together, write the I2I table, recommend, and evaluate."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.baselines.item_cf import ItemCF, ItemCFConfig
+from sparkrec.baselines.job import CountJob, item_to_item_model
+from sparkrec.cli import run_job
+from sparkrec.evaluation.job import read_inputs, retriever_params
+from sparkrec.evaluation.run import Run
+
+
+def main(job: CountJob[ItemCFConfig], spark: SparkSession) -> None:
+    """Run the whole path, and print the table of metrics."""
+    tables = read_inputs(spark, job)
+    run = Run(job, tables)
+    model = item_to_item_model(run, ItemCF(job.model, **retriever_params(job)))
+    run.evaluate(model, "item_cf")
+    run.evaluate_yardsticks()
+    print(run.finish())
+
+
+if __name__ == "__main__":
+    run_job(main, CountJob[ItemCFConfig])

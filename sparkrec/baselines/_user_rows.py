@@ -1,0 +1,185 @@
+"""Users as sparse rows: the items of each, without a JVM sort and without a join.
+
+A partition of events (all events of its users) is gathered as columns, sorted once by numpy,
+freed of repeats and capped. The rows travel as plain numpy buffers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from sparkrec.baselines._compiled import compiled
+
+Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+Hashes = npt.NDArray[np.uint64]
+Order = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+How = Literal["recent", "sampled"]
+
+_HEADER = 2
+
+
+@dataclass(frozen=True, eq=False)
+class UserRows:
+    """Users as the rows of a sparse matrix (CSR).
+
+    Attributes
+    ----------
+    indptr
+        int64 [users + 1]: where each user's items begin and end.
+    items
+        int32: item numbers from 0 (places in the catalogue), distinct within a user.
+    """
+
+    indptr: Ints
+    items: Numbers
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """[users]: items of each user."""
+        return np.diff(self.indptr)
+
+    def slice(self, start: int, stop: int) -> "UserRows":
+        """The users from `start` to before `stop`."""
+        first, last = self.indptr[start], self.indptr[stop]
+        return UserRows(self.indptr[start : stop + 1] - first, self.items[first:last])
+
+    def take(self, users: Ints) -> "UserRows":
+        """The rows of some users."""
+        indptr = np.concatenate([[0], np.cumsum(self.lengths[users])]).astype(np.int64)
+        items = np.empty(indptr[-1], np.int32)
+        _copy_rows(self.indptr, self.items, users, indptr, items)
+        return UserRows(indptr, items)
+
+    @classmethod
+    def concatenate(cls, parts: list["UserRows"]) -> "UserRows":
+        """The users of all parts, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        lengths = [np.zeros(1, np.int64), *[part.lengths for part in parts]]
+        items = [np.empty(0, np.int32), *[part.items for part in parts]]
+        return cls(np.cumsum(np.concatenate(lengths)), np.concatenate(items))
+
+    def to_bytes(self) -> bytes:
+        """Two int64 (users, items), the lengths as uint32, the items as uint16 if they fit."""
+        small = len(self.items) == 0 or int(self.items.max()) < 2**16
+        header = np.array([len(self), len(self.items)], np.int64)
+        items = self.items.astype(np.uint16) if small else self.items
+        return header.tobytes() + self.lengths.astype(np.uint32).tobytes() + items.tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "UserRows":
+        """What `to_bytes` gave."""
+        users, size = (int(n) for n in np.frombuffer(content, np.int64, _HEADER))
+        indptr = np.zeros(users + 1, np.int64)
+        np.cumsum(np.frombuffer(content, np.uint32, users, 8 * _HEADER), out=indptr[1:])
+        start = 8 * _HEADER + 4 * users
+        kind = np.uint16 if len(content) - start == 2 * size else np.int32
+        return cls(indptr, np.frombuffer(content, kind, size, start).astype(np.int32))
+
+
+def user_rows(
+    users: pa.ChunkedArray,
+    items: Numbers,
+    num_items: int,
+    timestamps: Order | None = None,
+    positions: Order | None = None,
+    max_items: int | None = None,
+    how: How = "recent",
+    seed: int = 0,
+) -> UserRows:
+    """The rows of all users of some events, users in the order of their ids.
+
+    Parameters
+    ----------
+    users
+        The user of each event, ints or text, none null.
+    items
+        Item number of each event, below `num_items`.
+    timestamps, positions
+        With `how="recent"`: rows stand in the order of (timestamp, position, item number), and of
+        an item that a user had more than once the last time counts.
+    max_items
+        Keep at most so many items of a user.
+    how
+        `recent` keeps the latest items. `sampled` keeps a sample that depends on nothing but the
+        seed, the user's id and the item; rows stand in the order of item numbers.
+    """
+    encoded = users.dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    by_id = np.asarray(pa.compute.sort_indices(encoded.dictionary))
+    rank = np.empty(len(by_id), np.int64)
+    rank[by_id] = np.arange(len(by_id))
+    codes = rank[encoded.indices.to_numpy()]
+    keys = [items] if how == "sampled" else [items, positions, timestamps]
+    order = np.lexsort([key for key in [*keys, codes] if key is not None])
+    ends = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(by_id)))])
+    cap = max_items if max_items is not None and how == "recent" else len(order)
+    rows = UserRows(*_last_of_each(ends, items[order], num_items, cap))
+    if how == "recent" or max_items is None:
+        return rows
+    ids = encoded.dictionary.take(pa.array(by_id)).to_pandas()
+    return _sampled(rows, pd.util.hash_array(ids.to_numpy()), max_items, seed)
+
+
+def _sampled(rows: UserRows, hashes: Hashes, max_items: int, seed: int) -> UserRows:
+    """At most `max_items` of each user: those with the smallest hash of (user, item, seed)."""
+    keep = np.ones(len(rows.items), bool)
+    for user in np.flatnonzero(rows.lengths > max_items):
+        start, stop = rows.indptr[user], rows.indptr[user + 1]
+        draw = _mixed(_mixed(rows.items[start:stop].astype(np.uint64) + hashes[user], seed), seed)
+        keep[start:stop][np.argpartition(draw, max_items)[max_items:]] = False
+    lengths = np.minimum(rows.lengths, max_items)
+    return UserRows(np.concatenate([[0], np.cumsum(lengths)]), rows.items[keep])
+
+
+def _mixed(values: Hashes, seed: int) -> Hashes:
+    """splitmix64 (Steele, Lea and Flood, 2014): spreads the values over all 64 bits."""
+    mixed = values + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@compiled
+def _last_of_each(
+    ends: Ints, items: Numbers, num_items: int, max_items: int
+) -> tuple[Ints, Numbers]:
+    """Of each user the last event of every item, and of those the last `max_items`."""
+    users = len(ends) - 1
+    had_by = np.full(num_items, -1, np.int64)
+    kept = np.empty(len(items), np.int32)
+    indptr = np.zeros(users + 1, np.int64)
+    # From the last event backwards, so that the kept items fill `kept` from its end.
+    free = len(items)
+    for user in range(users - 1, -1, -1):
+        before = free
+        for event in range(ends[user + 1] - 1, ends[user] - 1, -1):
+            item = items[event]
+            if had_by[item] != user:
+                had_by[item] = user
+                free -= 1
+                kept[free] = item
+                if before - free == max_items:
+                    break
+        indptr[user + 1] = before - free
+    for user in range(users):
+        indptr[user + 1] += indptr[user]
+    return indptr, kept[free:].copy()
+
+
+@compiled
+def _copy_rows(indptr: Ints, items: Numbers, users: Ints, target: Ints, out: Numbers) -> None:
+    for row in range(len(users)):
+        start = indptr[users[row]]
+        for i in range(target[row + 1] - target[row]):
+            out[target[row] + i] = items[start + i]

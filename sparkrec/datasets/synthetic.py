@@ -1,0 +1,231 @@
+"""Events made with a seed: as many as wanted, with a popularity and a structure that are known.
+
+For benchmarks and growth curves. Items are drawn by Zipf's law, and after each event a user goes on
+to one of a few successors of its item, or to a new draw: what a model of item pairs or of sequences
+can find is there, and is the same for every size.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec.columns import Columns
+from sparkrec.errors import ConfigError
+from sparkrec.session import slots
+
+Ints = npt.NDArray[np.int64]
+
+_ITEMS_STREAM = 2**64 - 1
+_WALKS_A_BLOCK = 1000
+_BLOCKS_A_TASK = 10
+_START = 1_600_000_000
+_YEAR = 365 * 86_400
+_LONGEST_PAUSE = 600
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the events are like.
+
+    Attributes
+    ----------
+    items
+        Items, the r-th most popular (from 1) about as 1 / r (Zipf's law with exponent 1).
+    events_per_user
+        Mean events of a user; single users have between a tenth and 1.9 times as many.
+    follow
+        Probability that the next item is a successor of the last one.
+    successors
+        How many an item has, all equally likely. They are at most 8 times more or less popular
+        than itself: that keeps the popularity what it is.
+    heavy_user_events
+        Events of one more user, on top of the others.
+    common_item
+        The first event of every user is the most popular item.
+    text_ids
+        Ids are text, `user-7` and `item-7`.
+    """
+
+    items: int = 20_000
+    events_per_user: int = 100
+    follow: float = 0.5
+    successors: int = 4
+    heavy_user_events: int = 0
+    common_item: bool = False
+    text_ids: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("items", "events_per_user", "successors"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1")
+        if self.heavy_user_events < 0:
+            raise ConfigError("heavy_user_events must be at least 0")
+        if not 0 <= self.follow <= 1:
+            raise ConfigError("follow must be between 0 and 1")
+
+
+def synthetic_events(
+    spark: SparkSession,
+    events: int,
+    seed: int = 0,
+    columns: Columns | None = None,
+    shape: Shape | None = None,
+) -> DataFrame:
+    """Make events of events / `events_per_user` users.
+
+    Parameters
+    ----------
+    events
+        How many, without those of the heavy user.
+    seed
+        Events are a function of (events, seed, shape), however they are partitioned.
+    columns
+        Names of the four columns.
+    shape
+        The defaults of `Shape` without one.
+
+    Returns
+    -------
+    DataFrame
+        User and item (int64, or text), timestamp (int64, seconds) and position (int64, distinct
+        from 0, a user's events one after another). Item ids tell nothing about popularity.
+
+    Raises
+    ------
+    ConfigError
+        A number is out of range.
+
+    Notes
+    -----
+    Made on the executors in blocks of 1,000 users, each with a counter-based generator (Philox,
+    Salmon et al. 2011) of its own, when the frame is computed: persist or write it to use it twice.
+    A task holds one block, 100,000 events by default.
+    """
+    if events < 1:
+        raise ConfigError("events must be at least 1")
+    names = columns or Columns()
+    walker = _Walker(events, seed, shape or Shape())
+    blocks = -(-walker.walks // _WALKS_A_BLOCK)
+    tasks = min(blocks, max(slots(spark), blocks // _BLOCKS_A_TASK))
+    found = spark.range(0, blocks, 1, tasks).mapInArrow(
+        walker.run, "user long, item long, timestamp long, position long"
+    )
+    ids = {name: F.col(name) for name in ("user", "item")}
+    if walker.shape.text_ids:
+        ids = {
+            name: F.concat(F.lit(f"{name}-"), column.cast("string")) for name, column in ids.items()
+        }
+    return found.select(
+        ids["user"].alias(names.user),
+        ids["item"].alias(names.item),
+        F.col("timestamp").alias(names.timestamp),
+        F.col("position").alias(names.position),
+    )
+
+
+@dataclass(frozen=True)
+class _Walker:
+    """Users as walks over the items; the heavy user is many walks, one after another."""
+
+    events: int
+    seed: int
+    shape: Shape
+
+    @property
+    def users(self) -> int:
+        return max(1, self.events // self.shape.events_per_user)
+
+    @property
+    def walks(self) -> int:
+        return self.users - (-self.shape.heavy_user_events // self.shape.events_per_user)
+
+    def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The events of each block whose number comes in."""
+        for batch in batches:
+            for block in batch.column("id").to_pylist():
+                yield self.block(block)
+
+    def block(self, number: int) -> pa.RecordBatch:
+        """The events of one block of walks."""
+        random = self._random(number)
+        first = number * _WALKS_A_BLOCK
+        walks = np.arange(first, min(first + _WALKS_A_BLOCK, self.walks))
+        lengths = self._lengths(walks, random)
+        items = self._items(len(walks), int(lengths.max()), random)
+        starts = _START + random.integers(0, _YEAR, len(walks))
+        pauses = random.integers(0, _LONGEST_PAUSE, items.shape)
+        pauses[:, 0] = 0
+        # The heavy user's walks follow each other; none is longer than the mean.
+        turn = np.maximum(walks - self.users, 0)
+        heavy = walks >= self.users
+        starts[heavy] = _START + turn[heavy] * self.shape.events_per_user * _LONGEST_PAUSE
+        times = starts[:, None] + np.cumsum(pauses, axis=1)
+        begin = first * self.shape.events_per_user + np.cumsum(lengths) - lengths
+        begin[heavy] = self.events + turn[heavy] * self.shape.events_per_user
+        steps = np.arange(items.shape[1])
+        kept = steps < lengths[:, None]
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array(np.repeat(np.minimum(walks, self.users), lengths)),
+                pa.array(self._tables[2][items[kept]]),
+                pa.array(times[kept]),
+                pa.array((begin[:, None] + steps)[kept]),
+            ],
+            ["user", "item", "timestamp", "position"],
+        )
+
+    def _lengths(self, walks: Ints, random: np.random.Generator) -> Ints:
+        """Events of each walk: two neighbours have twice the mean between them."""
+        mean = self.shape.events_per_user
+        more = random.integers(0, mean - mean // 10, len(walks) // 2 + 1).repeat(2)[: len(walks)]
+        lengths = mean + np.where(walks % 2 == 0, more, -more)
+        if self.users % 2:
+            lengths[walks == self.users - 1] = mean
+        lengths[walks == self.users - 1] += self.events - self.users * mean
+        lengths[walks >= self.users] = mean
+        lengths[walks == self.walks - 1] -= self._missing
+        return lengths
+
+    @property
+    def _missing(self) -> int:
+        """Events that the heavy user's last walk lacks of the mean."""
+        return -self.shape.heavy_user_events % self.shape.events_per_user
+
+    def _items(self, walks: int, steps: int, random: np.random.Generator) -> Ints:
+        """[walks, steps]: ranks of items, from 0."""
+        shares, successors, _ = self._tables
+        items = np.searchsorted(shares, random.random((walks, steps)), side="right")
+        if self.shape.common_item:
+            items[:, 0] = 0
+        follows = random.random((walks, steps)) < self.shape.follow
+        which = random.integers(0, self.shape.successors, (walks, steps))
+        for step in range(1, steps):
+            after = successors[items[:, step - 1], which[:, step]]
+            items[:, step] = np.where(follows[:, step], after, items[:, step])
+        return items
+
+    @cached_property
+    def _tables(self) -> tuple[npt.NDArray[np.float64], Ints, Ints]:
+        """By rank of item: cumulative shares, successors (ranks), and ids from 1."""
+        random = self._random(_ITEMS_STREAM)
+        shares = np.cumsum(1.0 / np.arange(1, self.shape.items + 1))
+        shares /= shares[-1]
+        # By Zipf's law, ranks are spread evenly over their logarithms. A step to both sides there,
+        # reflected at the ends, leaves them so.
+        ranks = 1.0 + np.arange(self.shape.items)[:, None]
+        inside, step = random.random((2, self.shape.items, self.shape.successors))
+        end = np.log(self.shape.items + 1.0)
+        place = np.mod(np.log(ranks + inside) + np.log(8.0) * (2.0 * step - 1.0), 2.0 * end)
+        successors = np.exp(end - np.abs(end - place)).astype(np.int64) - 1
+        ids = random.permutation(self.shape.items) + 1
+        return shares, np.minimum(successors, self.shape.items - 1), ids
+
+    def _random(self, stream: int) -> np.random.Generator:
+        key = np.array([self.seed % 2**64, stream], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key))

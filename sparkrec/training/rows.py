@@ -1,0 +1,128 @@
+"""Tables to what training reads: rows with history and negatives, item features, validation."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec.columns import Columns
+from sparkrec.errors import DataError
+from sparkrec.retrieval.catalogue import Catalogue
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.schema.parser import FeatureSchema
+from sparkrec.training.encode import HELD_OUT, LABEL, NEGATIVES
+from sparkrec.transforms.history import add_history
+from sparkrec.transforms.split import leave_one_out
+
+Ints = npt.NDArray[np.int64]
+
+_HISTORY_LENGTH = 10
+
+
+def with_history_features(train: DataFrame, schema: FeatureSchema, columns: Columns) -> DataFrame:
+    """Add the history columns that the user side's schema names and train lacks."""
+    derived = {columns.recent_items, columns.last_item} & set(schema.used_columns)
+    if derived - set(train.columns):
+        return add_history(train, columns, max_len=_HISTORY_LENGTH)
+    return train
+
+
+def hold_out_last(train: DataFrame, columns: Columns) -> tuple[DataFrame, DataFrame]:
+    """Mark the last event of every user as held out; returns train and the queries of those.
+
+    Raises
+    ------
+    DataError
+        Train has a column that says which rows are held out, or a label.
+    """
+    for mark in (HELD_OUT, LABEL):
+        if mark in train.columns:
+            raise DataError(
+                f"early stopping cannot hold out rows of a train with the column `{mark}`; give "
+                "the validation queries, or set training.early_stopping: null"
+            )
+    split = leave_one_out(train, columns)
+    marked = split.train.select(*train.columns, F.lit(False).alias(HELD_OUT)).unionByName(
+        split.test.select(*train.columns, F.lit(True).alias(HELD_OUT))
+    )
+    return marked, split.test
+
+
+def positives_only(train: DataFrame) -> DataFrame:
+    """Train without negatives of its own, for losses that find theirs elsewhere.
+
+    Raises
+    ------
+    DataError
+        Train has labels, hence rows that are no positives.
+    """
+    if LABEL in train.columns:
+        raise DataError(
+            f"train has a column `{LABEL}`, which loss: {{name: bce, negatives: given}} alone can "
+            "learn from; with any other, leave out the rows with label 0, and the column"
+        )
+    return train.drop(NEGATIVES)
+
+
+def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
+    """Training rows of every item, by dense index."""
+    table = train.groupBy(item).agg(F.count("*").alias("n")).toArrow()
+    counts = np.zeros(len(catalogue) + 2, np.int64)
+    counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()
+    return counts
+
+
+def catalogue_features(
+    spark: Any, catalogue: Catalogue, items: DataFrame | None, schema: FeatureSchema, item: str
+) -> pa.Table:
+    """One row an item of the catalogue, in its order, with the item side's columns."""
+    ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
+    if items is None or set(schema.columns) <= {item}:
+        schema.require([item], "train (there is no items table)")
+        return ids.select(list(schema.columns))
+    if item not in items.columns:
+        raise DataError(f"the items table has no column `{item}` to join it by")
+    schema.require(items.columns, "the items table")
+    joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
+    return joined.orderBy("_order").select(*schema.columns).toArrow()
+
+
+def validation_arrays(
+    queries: DataFrame,
+    user_encoder: FeatureEncoder,
+    catalogue: Catalogue,
+    history: str,
+    exclude_seen: bool,
+    max_rows: int,
+    seed: int,
+) -> dict[str, Ints]:
+    """Validation queries as `training.validate` reads them; at most `max_rows`, drawn by seed.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    order = F.xxhash64(F.lit(seed), F.col("query_id"))
+    table = (
+        queries.orderBy(order, "query_id")
+        .limit(max_rows)
+        .select(*user_encoder.schema.used_columns, history, F.col("relevant")[0].alias("_target"))
+        .toArrow()
+    )
+    if not table.num_rows:
+        raise DataError("validation has no rows; set training.early_stopping: null")
+    arrays = {
+        "queries": user_encoder.encode(table),
+        "targets": catalogue.index(table.column("_target")),
+        "candidates": np.flatnonzero(catalogue.counts > 0) + 2,
+    }
+    if exclude_seen:
+        seen = table.column(history).combine_chunks()
+        lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(seen), 0))
+        arrays["seen"] = catalogue.index(pa.compute.list_flatten(seen))
+        arrays["seen_offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return arrays

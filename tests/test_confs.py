@@ -1,0 +1,51 @@
+"""The repository's confs: each loads as the config of its job, and every job has one."""
+
+import importlib.util
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sparkrec.config import load_config
+from sparkrec.evaluation.job import RetrievalJob
+
+REPO = Path(__file__).parents[1]
+CONFS = sorted((REPO / "conf").glob("*.yaml"))
+JOBS = {path.stem: path for path in (REPO / "jobs").glob("*.py") if path.stem != "__init__"}
+ENVIRON = {"MY_S3_BUCKET": "s3://bucket/some prefix", "ML_1M": "/data/ml-1m"}
+
+
+def job_name(conf: Path) -> str:
+    """The value of `job`; a variable that is not expanded is still YAML."""
+    return str(yaml.safe_load(conf.read_text(encoding="utf-8"))["job"])
+
+
+def config_class(job: str) -> Any:
+    """What the first parameter of the job's `main` is annotated with."""
+    spec = importlib.util.spec_from_file_location(f"job_{job}", JOBS[job])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return next(iter(typing.get_type_hints(module.main).values()))
+
+
+@pytest.mark.parametrize("conf", CONFS, ids=lambda path: path.stem)
+def test_every_conf_loads(conf: Path) -> None:
+    name = job_name(conf)
+    config = load_config(str(conf), config_class(name), environ=ENVIRON)
+    assert conf.stem.startswith(name)
+    output = getattr(config, "output_path", None)
+    if output is not None:
+        assert output.startswith(ENVIRON["MY_S3_BUCKET"] + "/")
+        if "/runs/" in output:
+            assert output.endswith(f"/runs/{conf.stem}")
+    if isinstance(config, RetrievalJob):
+        assert output is not None and f"/runs/{conf.stem}" in output
+    if hasattr(config, "overwrite"):
+        assert config.overwrite is False
+
+
+def test_every_job_has_a_conf() -> None:
+    assert {job_name(conf) for conf in CONFS} == set(JOBS)

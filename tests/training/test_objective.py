@@ -1,0 +1,154 @@
+"""The loss of a batch, against the scores of every pair."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sparkrec.models.dssm import DSSM, DSSMConfig
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.nn import losses
+from sparkrec.training.objective import TwoTowerLoss
+from sparkrec.training.settings import Loss
+
+FEATURES = torch.arange(10)[:, None]
+STRICT: dict[str, Any] = {"score_regularisation": 2.0}
+CONTRAST: dict[str, Any] = {"margin": 0.2, "negative_weight": 5.0}
+COUNTS = torch.tensor([0, 0, 5, 40, 1, 9, 30, 2, 8, 5])
+
+
+def loss_of(batch: Mapping[str, Tensor], loss: Loss) -> tuple[Tensor, Tensor, Tensor, Tensor, DSSM]:
+    """Loss, scores and labels of a batch; the scores of every item for every row; the network."""
+    torch.manual_seed(0)
+    side = TowerInput(10, ((0, 1),))
+    network = DSSM(DSSMConfig(embedding_dim=4, hidden=(4,)), side, side)
+    found = TwoTowerLoss(network, loss, FEATURES, COUNTS)(batch)
+    every = network.encode_users(batch["user"]) @ network.encode_items(FEATURES).T
+    return *found, every / loss.temperature, network
+
+
+@pytest.mark.parametrize("product_below", [0, 10_000])
+def test_scores_are_those_of_each_rows_own_items(
+    product_below: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways to gather the scores of distinct items."""
+    monkeypatch.setattr("sparkrec.training.objective._PRODUCT_BELOW", product_below)
+    batch = {
+        "user": torch.tensor([[2], [3], [2]]),
+        "item": torch.tensor([4, 5, 5]),
+        "negatives": torch.tensor([[5, 6], [4, 0], [0, 0]]),
+    }
+    loss, scores, labels, every, _ = loss_of(batch, Loss(temperature=0.5))
+    pairs = [(0, 4, 1), (1, 5, 1), (2, 5, 1), (0, 5, 0), (0, 6, 0), (1, 4, 0)]
+    wanted = torch.stack([every[row, item] for row, item, _ in pairs])
+    assert labels.tolist() == [label for _, _, label in pairs]
+    assert torch.allclose(scores, wanted, atol=1e-6)
+    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, labels)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_softmax_over_the_rows_own_negatives() -> None:
+    batch = {
+        "user": torch.tensor([[2], [3]]),
+        "item": torch.tensor([4, 5]),
+        "negatives": torch.tensor([[5, 6], [4, 0]]),
+    }
+    loss, _, _, every, _ = loss_of(batch, Loss("softmax", temperature=0.5))
+    first = -every[0, [4, 5, 6]].log_softmax(0)[0]
+    second = -every[1, [5, 4]].log_softmax(0)[0]
+    assert loss.item() == pytest.approx((first + second).item() / 2, rel=1e-5)
+
+
+def test_labelled_rows() -> None:
+    batch = {
+        "user": torch.tensor([[2], [3]]),
+        "item": torch.tensor([4, 5]),
+        "label": torch.tensor([0, 1]),
+    }
+    loss, scores, labels, every, _ = loss_of(batch, Loss(temperature=0.5))
+    wanted = torch.stack([every[0, 4], every[1, 5]])
+    assert torch.allclose(scores, wanted, atol=1e-6)
+    assert labels.tolist() == [0, 1]
+    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, labels)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("log_q", [True, False])
+def test_in_batch_candidates_are_the_distinct_items_of_the_batch(log_q: bool) -> None:
+    """An item that two rows share is one candidate, and never a negative of its own row."""
+    batch = {
+        "user": torch.tensor([[2], [3], [4], [5]]),
+        "item": torch.tensor([6, 3, 6, 4]),
+    }
+    settings = Loss("softmax", "in_batch", temperature=0.5, log_q=log_q)
+    loss, scores, labels, every, _ = loss_of(batch, settings)
+    candidates = [3, 4, 6]
+    total = 0.0
+    for row, item in enumerate([6, 3, 6, 4]):
+        logits = {}
+        for candidate in candidates:
+            share = int(COUNTS[candidate]) / 100
+            correction = math.log(1 - (1 - share) ** 4) if log_q else 0.0
+            logits[candidate] = float(every[row, candidate].detach()) - correction
+        norm = math.log(sum(math.exp(value) for value in logits.values()))
+        total += norm - logits[item]
+    assert loss.item() == pytest.approx(total / 4, rel=1e-5)
+    # The AUC compares scores as they are served, without the correction.
+    assert torch.allclose(scores[:4], every[torch.arange(4), batch["item"]], atol=1e-6)
+    assert labels[:4].tolist() == [1, 1, 1, 1]
+    assert not labels[4:].any()
+
+
+def test_a_batch_with_a_single_item_costs_nothing() -> None:
+    batch = {"user": torch.tensor([[2], [3]]), "item": torch.tensor([6, 6])}
+    loss, _, labels, _, network = loss_of(batch, Loss("softmax", "in_batch"))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert labels.tolist() == [1, 1]
+    assert all(torch.isfinite(p.grad.to_dense()).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Loss("bpr"), losses.bpr_loss),
+        (Loss("top1"), losses.top1_loss),
+        (
+            Loss("bpr_max", **STRICT),
+            partial(losses.bpr_max_loss, score_regularisation=2.0),
+        ),
+        (
+            Loss("top1_max", **STRICT),
+            partial(losses.top1_max_loss, score_regularisation=2.0),
+        ),
+        (Loss("hinge", margin=0.3), partial(losses.hinge_loss, margin=0.3)),
+        (
+            Loss("ccl", margin=0.2, negative_weight=5.0),
+            partial(losses.ccl_loss, margin=0.2, negative_weight=5.0),
+        ),
+        # 2 negatives, 8 items: a = 2/7, and beta = a (0.5 (1 - 1/a) + 1/a).
+        (Loss("gbce", calibration=0.5), partial(losses.gbce_loss, beta=0.5 + 0.5 * 2 / 7)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Loss) else "",
+)
+def test_every_loss_gets_its_settings(settings: Loss, expected: Callable[..., Tensor]) -> None:
+    batch = {
+        "user": torch.tensor([[2], [3]]),
+        "item": torch.tensor([4, 5]),
+        "negatives": torch.tensor([[5, 6], [4, 0]]),
+    }
+    loss, _, _, every, _ = loss_of(batch, settings)
+    mask = torch.tensor([[True, True], [True, False]])
+    negative = torch.stack([every[0, [5, 6]], every[1, [4, 0]]])
+    positive = torch.stack([every[0, 4], every[1, 5]])
+    assert loss.item() == pytest.approx(expected(positive, negative, mask).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bce", "gbce"])
+def test_bce_has_no_in_batch_negatives(name: Any) -> None:
+    with pytest.raises(ValueError, match=f"in_batch does not go with name: {name}"):
+        Loss(name, "in_batch")

@@ -1,0 +1,55 @@
+"""The validation metric by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sparkrec.training.validate import Validation
+
+
+class FixedScores(torch.nn.Module):
+    """An item's vector is one-hot, and a query's row number selects its scores."""
+
+    scores = torch.tensor([[0.9, 0.5, 0.7, 0.1], [0.2, 0.8, 0.8, 0.8], [0.4, 0.3, 0.2, 0.1]])
+
+    def encode_users(self, features: Tensor) -> Tensor:
+        return self.scores[features[:, 0]]
+
+    def encode_items(self, features: Tensor) -> Tensor:
+        return torch.eye(4)[features[:, 0] - 2]
+
+
+def measure(metric: str, targets: list[int], **more: Tensor) -> float:
+    tensors = {
+        "queries": torch.arange(3)[:, None],
+        "targets": torch.tensor(targets),
+        "candidates": torch.arange(2, 6),
+        **more,
+    }
+    return Validation(tensors, metric).measure(FixedScores(), torch.arange(6)[:, None])
+
+
+def test_validation_by_hand() -> None:
+    # Item 4 is second for query 0; item 3 ties with two others for query 1, so it is third; item
+    # 5 is last for query 2.
+    targets = [4, 3, 5]
+    assert measure("recall@1", targets) == 0
+    assert measure("recall@2", targets) == pytest.approx(1 / 3)
+    assert measure("recall@3", targets) == pytest.approx(2 / 3)
+    assert measure("recall@4", targets) == 1
+    gains = [1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)]
+    assert measure("ndcg@3", targets) == pytest.approx(sum(gains[:2]) / 3)
+    assert measure("ndcg@9", targets) == pytest.approx(sum(gains) / 3)
+
+
+def test_validation_leaves_out_seen_items_and_counts_a_seen_target_as_a_miss() -> None:
+    seen = {"seen": torch.tensor([2, 1, 4, 5, 5]), "seen_offsets": torch.tensor([0, 2, 4, 5])}
+    # Query 0 has seen item 2 (and a stranger), query 1 items 4 and 5, query 2 its own target.
+    assert measure("recall@1", [4, 3, 5], **seen) == pytest.approx(2 / 3)
+    assert measure("recall@9", [4, 3, 5], **seen) == pytest.approx(2 / 3)
+
+
+def test_a_target_that_is_no_candidate_is_a_miss() -> None:
+    assert measure("recall@9", [1, 0, 2]) == pytest.approx(1 / 3)
+    assert measure("recall@9", [4, 3, 5], candidates=torch.tensor([2, 4])) == pytest.approx(1 / 3)
