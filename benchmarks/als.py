@@ -11,57 +11,21 @@ session, reading, or a small fit beforehand. `implicit` runs in a child process 
 """
 
 import argparse
-import json
-import multiprocessing
-import os
-import platform
-import resource
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
-from pyspark.sql import DataFrame, SparkSession
+from _measure import Figures, fastest, in_child, measure, report, start_session
+from pyspark.sql import SparkSession
 from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.baselines.als import ALS, ALSConfig, ALSModel
-from sparkrec.session import open_session
 
 K = 20
 SEED = 1
 Lists = dict[int, list[Any]]
-
-
-@contextmanager
-def peak_memory(found: dict[str, float]) -> Iterator[None]:
-    """Note the largest resident memory, in GB, of the driver, the JVM and the Python workers."""
-    stop = threading.Event()
-    driver = psutil.Process()
-
-    def sample() -> None:
-        while not stop.wait(0.1):
-            sizes = {"driver_gb": driver.memory_info().rss, "jvm_gb": 0, "workers_gb": 0}
-            for child in driver.children(recursive=True):
-                try:
-                    kind = "jvm_gb" if child.name() == "java" else "workers_gb"
-                    sizes[kind] += child.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            for kind, size in sizes.items():
-                found[kind] = max(found.get(kind, 0.0), size / 2**30)
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        sampler.join()
 
 
 def quality(lists: Lists, relevant: dict[int, list[Any]]) -> dict[str, float]:
@@ -75,16 +39,10 @@ def quality(lists: Lists, relevant: dict[int, list[Any]]) -> dict[str, float]:
     return {"recall@20": recall / len(relevant), "ndcg@20": ndcg / len(relevant)}
 
 
-def answer(model: ALSModel, test: DataFrame, **params: Any) -> tuple[Lists, float]:
-    """Ours: the lists of every test row, and the seconds that they took."""
-    start = perf_counter()
-    asked = model.copy().set_params(k=K, exclude_seen=True, **params).transform(test)
-    rows = asked.select("query_id", "recommended.item_id").toArrow().to_pylist()
-    return {row["query_id"]: row["item_id"] for row in rows}, perf_counter() - start
-
-
-def run_ours(spark: SparkSession, data: str, columns: tuple[str, str], config: ALSConfig) -> Any:
-    """One row of figures for the users' own vectors, one for the history folded in."""
+def run_ours(
+    spark: SparkSession, data: str, columns: tuple[str, str], config: ALSConfig
+) -> dict[str, Figures]:
+    """Figures of the fit, and of every way to answer the test rows."""
     user, item = columns
     train = spark.read.parquet(f"{data}/train").select(user, item).cache()
     test = spark.read.parquet(f"{data}/test").select("query_id", user, "history", "relevant")
@@ -92,27 +50,28 @@ def run_ours(spark: SparkSession, data: str, columns: tuple[str, str], config: A
     train.count()
     params = {**asdict(config), "user_col": user, "item_col": item, "seed": SEED}
     ALS(**{**params, "max_iter": 1, "rank": 2}).fit(train.limit(1000))
-    memory: dict[str, float] = {}
-    with peak_memory(memory):
-        start = perf_counter()
-        model = ALS(**params).fit(train)
-        fit = perf_counter() - start
-        assert isinstance(model, ALSModel)
-        rows = {}
-        for name, how in (
-            ("ours", {"fold_in": "factors"}),
-            ("ours, history folded in", {"fold_in": "history"}),
-            ("ours, recent history", {"fold_in": "history", "decay": 0.8, "max_history": 50}),
-        ):
-            lists, seconds = answer(model, test, **how)
-            rows[name] = {"fit_seconds": fit, "recommend_seconds": seconds}
-            rows[name] |= quality(lists, relevant)
-    return {name: row | memory for name, row in rows.items()}
+    model, fit = measure(spark, lambda: ALS(**params).fit(train))
+    assert isinstance(model, ALSModel)
+
+    def answer(how: dict[str, Any]) -> Lists:
+        asked = model.copy().set_params(k=K, exclude_seen=True, **how).transform(test)
+        rows = asked.select("query_id", "recommended.item_id").toArrow().to_pylist()
+        return {row["query_id"]: row["item_id"] for row in rows}
+
+    rows = {"sparkrec, fit": fit}
+    for name, how in (
+        ("users' vectors", {"fold_in": "factors"}),
+        ("history", {"fold_in": "history"}),
+        ("recent history", {"fold_in": "history", "decay": 0.8, "max_history": 50}),
+    ):
+        lists, figures = measure(spark, partial(answer, how))
+        rows[f"sparkrec, {name}"] = figures | quality(lists, relevant)
+    return rows
 
 
 def run_implicit(
     data: str, columns: tuple[str, str], config: ALSConfig, regularization: float | None
-) -> dict[str, float]:
+) -> Figures:
     """The same for `implicit`, on the matrix of the train's (user, item) counts."""
     from implicit.cpu.als import AlternatingLeastSquares  # type: ignore[import-untyped]
 
@@ -140,20 +99,16 @@ def run_implicit(
     )
     # Confidence 1 + alpha * count, which implicit takes as it is.
     matrix.data = 1 + config.alpha * matrix.data
-    start = perf_counter()
-    model.fit(matrix, show_progress=False)
-    fit = perf_counter() - start
-    start = perf_counter()
-    found, _ = model.recommend(users.get_indexer(test[user]), mask, N=K)
-    seconds = perf_counter() - start
+    _, fit = fastest(lambda: model.fit(matrix, show_progress=False), 1)
+    asked = users.get_indexer(test[user])
+    (found, _), seconds = fastest(lambda: model.recommend(asked, mask, N=K), 1)
     lists = {
         query: list(items[given])
         for query, given in zip(test["query_id"].tolist(), found, strict=True)
     }
     relevant = dict(zip(test["query_id"], test["relevant"].map(list), strict=True))
-    figures = {"fit_seconds": fit, "recommend_seconds": seconds, **quality(lists, relevant)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return figures | {"regularization": regularization, "driver_gb": peak}
+    figures = {"seconds": seconds, "fit_seconds": fit, "regularization": regularization}
+    return figures | quality(lists, relevant)
 
 
 def main() -> None:
@@ -180,24 +135,21 @@ def main() -> None:
         num_item_blocks=options.blocks,
     )
     columns = (options.user, options.item)
-    # implicit has threads of its own, and warns of BLAS having some too.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        theirs = pool.apply(run_implicit, (options.data, columns, config, options.regularization))
-        pool.close()
-        pool.join()
-    spark = open_session("benchmark als", {"spark.driver.memory": "4g"})
-    rows = {**run_ours(spark, options.data, columns, config), "implicit": theirs}
+    theirs = in_child(run_implicit, options.data, columns, config, options.regularization)
+    spark, started = start_session("als")
+    print(f"session start {started:.1f} s, {config}")
+    rows = run_ours(spark, options.data, columns, config)
     spark.stop()
+    rows["implicit, fit"] = {"seconds": theirs.pop("fit_seconds"), "driver_gb": theirs["driver_gb"]}
+    rows["implicit, users' vectors"] = theirs
+    ours = rows["sparkrec, users' vectors"]
     ratios = {
-        "fit_to_implicit": rows["ours"]["fit_seconds"] / theirs["fit_seconds"],
-        "recall_to_implicit": rows["ours"]["recall@20"] / theirs["recall@20"],
+        "fit to implicit's fit": rows["sparkrec, fit"]["seconds"]
+        / rows["implicit, fit"]["seconds"],
+        "recommend to implicit's recommend": ours["seconds"] / theirs["seconds"],
+        "recall@20 to implicit's": ours["recall@20"] / theirs["recall@20"],
     }
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {config}")
-    print(pd.DataFrame(rows).T.to_string(float_format=lambda value: f"{value:.4f}"))
-    for name, value in ratios.items():
-        print(f"{name:24s} {value:.3f}")
-    print(json.dumps({"config": asdict(config), "rows": rows, **ratios}))
+    report(rows, ratios)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from _measure import Figures, fastest, measure, report, start_session
 
@@ -70,23 +69,30 @@ def fit(method: str, paths: list[str]) -> list[Figures]:
 
 
 def draw(found: dict[str, list[Figures]], sizes: list[int], path: Path) -> None:
-    """Seconds and peak memory by the number of events, one line a method."""
+    """Seconds and peak memory by the number of events, one colour a method."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    kinds: tuple[tuple[Any, str, str], ...] = (
-        (axes[0], "seconds", "fit, seconds"),
-        (axes[1], "workers_gb", "Python workers, peak GB"),
-    )
-    for plot, key, label in kinds:
-        for method, rows in found.items():
-            plot.plot(sizes, [row[key] for row in rows], marker="o", label=method)
-        plot.set(xscale="log", yscale="log", xlabel="events", ylabel=label)
-        plot.grid(alpha=0.3, which="both")
-    axes[0].legend()
+    figure, (seconds, memory) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for colour, (method, rows) in enumerate(found.items()):
+        for plot, key, style in (
+            (seconds, "seconds", "-"),
+            (memory, "workers_gb", "-"),
+            (memory, "jvm_gb", ":"),
+        ):
+            values = [row[key] for row in rows]
+            plot.plot(sizes, values, f"o{style}C{colour}", label=method)
+    labels = [f"{size / 1e6:g}M" for size in sizes]
+    for plot in (seconds, memory):
+        plot.set(xscale="log", xlabel="events")
+        plot.set_xticks(sizes, labels)
+        plot.minorticks_off()
+        plot.grid(alpha=0.3)
+    seconds.set(yscale="log", ylabel="fit, seconds")
+    seconds.legend()
+    memory.set(ylabel="peak GB: Python workers (line), JVM (dots)", ylim=(0, None))
     figure.savefig(path, dpi=110)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.baselines._compiled import compiled
-from sparkrec.baselines._user_rows import Hashes, Ints, Numbers, UserRows, _mixed
+from sparkrec.baselines._user_rows import Hashes, Ints, Numbers, UserRows, mixed
 
 Scores = npt.NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def as_matrix(rows: UserRows, num_items: int) -> sparse.csr_matrix:
 class _Sampler:
     def __init__(self, own: Numbers, num_items: int, most: int, seed: int) -> None:
         self._own, self._num_items, self._most, self._seed = own, num_items, most, seed
-        self._item_hashes = _mixed(np.arange(num_items, dtype=np.uint64), seed)
+        self._item_hashes = mixed(np.arange(num_items, dtype=np.uint64), seed)
         self._users = np.zeros(len(own), np.int64)
         self._rows = UserRows(np.zeros(1, np.int64), np.empty(0, np.int32))
         self._keys = np.empty(0, np.uint64)
@@ -105,7 +105,7 @@ class _Sampler:
         copy = hashes.groupby(hashes, sort=False).cumcount().to_numpy() + before
         now = hashes.value_counts(sort=False)
         self._copies = self._copies.add(now, fill_value=0).astype(np.int64)
-        return _mixed(hashes.to_numpy() ^ _mixed(copy.astype(np.uint64), self._seed), self._seed)
+        return mixed(hashes.to_numpy() ^ mixed(copy.astype(np.uint64), self._seed), self._seed)
 
     def _drawn(self) -> list[Numbers]:
         users = as_matrix(self._rows, self._num_items).tocsc()
@@ -116,7 +116,7 @@ class _Sampler:
         """Of an item's users those with the smallest draws."""
         if len(users) <= self._most:
             return users
-        draws = _mixed(self._keys[users] ^ self._item_hashes[item], self._seed)
+        draws = mixed(self._keys[users] ^ self._item_hashes[item], self._seed)
         return np.sort(users[np.argpartition(draws, self._most)[: self._most]])
 
 

@@ -136,13 +136,13 @@ def _sampled(rows: UserRows, hashes: Hashes, max_items: int, seed: int) -> UserR
     keep = np.ones(len(rows.items), bool)
     for user in np.flatnonzero(rows.lengths > max_items):
         start, stop = rows.indptr[user], rows.indptr[user + 1]
-        draw = _mixed(_mixed(rows.items[start:stop].astype(np.uint64) + hashes[user], seed), seed)
+        draw = mixed(mixed(rows.items[start:stop].astype(np.uint64) + hashes[user], seed), seed)
         keep[start:stop][np.argpartition(draw, max_items)[max_items:]] = False
     lengths = np.minimum(rows.lengths, max_items)
     return UserRows(np.concatenate([[0], np.cumsum(lengths)]), rows.items[keep])
 
 
-def _mixed(values: Hashes, seed: int) -> Hashes:
+def mixed(values: Hashes, seed: int) -> Hashes:
     """splitmix64 (Steele, Lea and Flood, 2014): spreads the values over all 64 bits."""
     mixed = values + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -152,6 +152,13 @@ def test_little_memory_makes_more_blocks_and_chunks_of_the_same_result(
     assert blocks == [0, pytest.approx(60 * 40 * 20 * 20 / 2**19)]
 
 
+def test_users_with_one_item_each_make_nothing_alike(spark: SparkSession) -> None:
+    events = spark.createDataFrame([(1, 7), (1, 7), (2, 8), (3, 7)], "user_id long, item_id long")
+    model = Swing().fit(events)
+    assert model.neighbours.shape == (2, 100)
+    assert (model.neighbours == -1).all()
+
+
 def test_a_missing_column(train: DataFrame) -> None:
     with pytest.raises(DataError, match="train has no column `movie_id`"):
         Swing(item_col="movie_id").fit(train)
