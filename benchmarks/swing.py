@@ -69,7 +69,11 @@ def main() -> None:
         assert isinstance(model, SwingModel)
         return model, figures
 
-    exact = {"max_users_per_item": NO_LIMIT, "max_items_per_user": NO_LIMIT, "item_col": "movie_id"}
+    exact: dict[str, Any] = {
+        "max_users_per_item": NO_LIMIT,
+        "max_items_per_user": NO_LIMIT,
+        "item_col": "movie_id",
+    }
     estimator = Swing(**exact, num_neighbours=10_000)
     sample = f"user_id <= {options.users}"
     model, ours = fit(estimator, sample)
