@@ -2,8 +2,8 @@
 
 Each method, with its defaults, is fitted in a process of its own on synthetic events with and
 without the two; after `--timeout` seconds it is stopped and counts as stalled, and the exit code is
-1. Timed is the fit from parquet to the model; session start and a small fit stand apart, but count
-towards the timeout.
+1. Timed is the fit from parquet to the model, the least of `--repeats`; session start and a small
+fit stand apart, but count towards the timeout, as every repeat does.
 """
 
 import argparse
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--heavy-user-events", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds of a method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
@@ -35,7 +36,7 @@ def main() -> None:
             paths += write_events(Path(scratch) / name, [options.events], shape)
         for method in options.methods:
             try:
-                plain, extreme = fit_in_child(method, paths, options.timeout)
+                plain, extreme = fit_in_child(method, paths, options.repeats, options.timeout)
             except subprocess.TimeoutExpired:
                 stalled.append(method)
                 continue

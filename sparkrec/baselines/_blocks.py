@@ -17,15 +17,13 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from sparkrec.baselines._compiled import compiled
-from sparkrec.baselines._user_rows import How, Ints, Numbers, UserRows, user_rows
+from sparkrec.baselines._gather import gathered, order_columns
+from sparkrec.baselines._user_rows import How, Ints, Numbers, UserRows
 from sparkrec.columns import Columns
-from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.session import slots
-from sparkrec.tables import NUMBER_TYPES
 
 Scores = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
@@ -82,14 +80,14 @@ def spread(
     spark = events.sparkSession
     wanted = [columns.user, columns.item]
     if how == "recent":
-        wanted += _order_columns(events, columns)
-    present = F.col(columns.user).isNotNull() & F.col(columns.item).isNotNull()
+        wanted += order_columns(events, columns)
+    user, item = F.col(f"`{columns.user}`"), F.col(f"`{columns.item}`")
     parts = _multiple(int(catalogue.counts.sum()) / partition_events, slots(spark))
     shared = spark.sparkContext.broadcast((catalogue, share_out(catalogue, blocks)))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items, block_of = shared.value
-        rows = _gathered(list(batches), items, max_items, how, seed)
+        rows = gathered(list(batches), items, max_items, how, seed)
         totals = None if measure is None else measure(rows).tobytes()
         context = TaskContext.get()
         source = context.partitionId() if context else 0
@@ -101,8 +99,8 @@ def spread(
 
     return (
         events.select(*[F.col(f"`{name}`") for name in wanted])
-        .where(present)
-        .repartition(parts, columns.user)
+        .where(user.isNotNull() & item.isNotNull())
+        .repartition(parts, user)
         .mapInArrow(run, _MESSAGES)
     )
 
@@ -224,50 +222,8 @@ def collect_neighbours(solved: DataFrame, items: int, width: int) -> tuple[Numbe
 # ------------------------------------------------------------------------------------ helpers
 
 
-def _order_columns(events: DataFrame, columns: Columns) -> list[str]:
-    """The columns that say what came after what."""
-    timestamp, position = columns.timestamp, columns.position
-    if timestamp not in events.columns:
-        raise DataError(
-            f"train has no column `{timestamp}` (it has {', '.join(events.columns)}), which the "
-            "order of a user's events needs"
-        )
-    names = [timestamp, position] if position in events.columns else [timestamp]
-    for name in names:
-        kind = events.schema[name].dataType
-        if not isinstance(kind, (*NUMBER_TYPES, T.TimestampType, T.DateType)):
-            raise DataError(
-                f"train: column `{name}` is {kind.simpleString()}, but must be a number or a time"
-            )
-    return names
-
-
 def _multiple(least: float, factor: int) -> int:
     return max(1, int(np.ceil(least / factor))) * factor
-
-
-def _gathered(
-    batches: list[pa.RecordBatch], catalogue: Catalogue, max_items: int | None, how: How, seed: int
-) -> UserRows:
-    if not batches:
-        return UserRows(np.zeros(1, np.int64), np.empty(0, np.int32))
-    table = pa.Table.from_batches(batches)
-    batches.clear()
-    items = (catalogue.index(table.column(1)) - 2).astype(np.int32)
-    order = [_sortable(column) for column in table.columns[2:]]
-    timestamps, positions = (*order, None, None)[:2]
-    return user_rows(
-        table.column(0), items, len(catalogue), timestamps, positions, max_items, how, seed
-    )
-
-
-def _sortable(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
-    """A column of times or positions as numbers; what has none comes first."""
-    if pa.types.is_floating(column.type):
-        return column.cast(pa.float64()).fill_null(-np.inf).to_numpy()
-    if pa.types.is_date32(column.type):
-        column = column.cast(pa.int32())
-    return column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
 
 
 def _cut(rows: UserRows, size: int) -> Iterator[UserRows]:

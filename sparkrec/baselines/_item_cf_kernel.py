@@ -160,44 +160,50 @@ def _neighbours(
 
     `sums` and `counts` have a row for each own item, or one for all, where this is the only chunk.
     """
-    touched = np.empty(sums.shape[1], np.int32)
+    num_items = sums.shape[1]
+    width = found.shape[1]
+    flat = len(distance_weights) == 0
+    touched = np.empty(num_items, np.int32)
     for i in range(len(own)):
         row = sums[i % sums.shape[0]]
         count = counts[i % counts.shape[0]]
-        size = 0
+        work = 0
+        for e in range(begins[i], begins[i + 1]):
+            work += indptr[users[e] + 1] - indptr[users[e]]
+        # So many sums that looking at all of them is cheaper than keeping a list of the others.
+        every = sums.shape[0] > 1 or work > num_items
+        size = num_items if every else 0
         for e in range(begins[i], begins[i + 1]):
             user, entry = users[e], entries[e]
             weight = user_weights[user]
             start, stop = indptr[user], indptr[user + 1]
-            if len(distance_weights):
+            if every and flat and not counting:
+                for other in range(start, stop):
+                    row[items[other]] += weight
+                continue
+            if not flat:
                 start = entry + 1 if directed else max(start, entry + 1 - len(distance_weights))
                 stop = min(stop, entry + len(distance_weights))
             for other in range(start, stop):
                 j = items[other]
-                if row[j] == 0.0:
+                if not every and row[j] == 0.0:
                     touched[size] = j
                     size += 1
-                if len(distance_weights):
-                    row[j] += weight * distance_weights[abs(other - entry)]
-                else:
-                    row[j] += weight
+                row[j] += weight if flat else weight * distance_weights[abs(other - entry)]
                 if counting:
                     count[j] += 1.0
         if not last:
             continue
-        if sums.shape[0] > 1:
-            size = 0
-            for j in range(len(row)):
-                if row[j] > 0.0:
-                    touched[size] = j
-                    size += 1
         kept = 0
         for t in range(size):
-            j = touched[t]
+            j = t if every else touched[t]
             together = row[j]
-            number = count[j] if counting else 1.0
+            if together == 0.0:
+                continue
             row[j] = 0.0
+            number = 1.0
             if counting:
+                number = count[j]
                 count[j] = 0.0
             if j == own[i] or number < min_cooccurrence:
                 continue
@@ -208,5 +214,6 @@ def _neighbours(
                 score *= factors[0, own[i]]
             if shrinkage > 0.0:
                 score *= number / (number + shrinkage)
-            kept = push(found[i], scores[i], kept, j, score)
+            if kept < width or score >= scores[i, 0]:
+                kept = push(found[i], scores[i], kept, j, score)
         sort(found[i], scores[i], kept)

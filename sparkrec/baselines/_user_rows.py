@@ -22,6 +22,7 @@ Order = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 How = Literal["recent", "sampled"]
 
 _HEADER = 2
+_MOST = 2**63
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def user_rows(
     rank[by_id] = np.arange(len(by_id))
     codes = rank[encoded.indices.to_numpy()]
     keys = [items] if how == "sampled" else [items, positions, timestamps]
-    order = np.lexsort([key for key in [*keys, codes] if key is not None])
+    order = np.lexsort(_packed([key for key in [*keys, codes] if key is not None]))
     ends = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(by_id)))])
     cap = max_items if max_items is not None and how == "recent" else len(order)
     rows = UserRows(*_last_of_each(ends, items[order], num_items, cap))
@@ -129,6 +130,32 @@ def user_rows(
         return rows
     ids = encoded.dictionary.take(pa.array(by_id)).to_pandas()
     return _sampled(rows, pd.util.hash_array(ids.to_numpy()), max_items, seed)
+
+
+def _packed(keys: list[Order]) -> list[Order]:
+    """Sort keys (the last is the first to sort by) in fewer columns, whole numbers side by side.
+
+    numpy sorts column by column, which is what making rows takes most of its time for.
+    """
+    packed: list[Order] = []
+    span = _MOST
+    for key in keys:
+        if key.dtype.kind != "i" or not len(key):
+            packed.append(key)
+            span = _MOST
+            continue
+        least = int(key.min())
+        width = int(key.max()) - least + 1
+        if span * width < _MOST:
+            packed[-1] = packed[-1] + (key.astype(np.int64) - least) * span
+            span *= width
+        elif width < _MOST:
+            packed.append(key.astype(np.int64) - least)
+            span = width
+        else:
+            packed.append(key)
+            span = _MOST
+    return packed
 
 
 def _sampled(rows: UserRows, hashes: Hashes, max_items: int, seed: int) -> UserRows:

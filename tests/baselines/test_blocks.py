@@ -203,3 +203,11 @@ def test_times_of_all_kinds_order_events(
     timed = events.selectExpr("user_id", "item_id", f"{time} AS timestamp")
     found = received(spread(timed.where("timestamp IS NOT NULL"), catalogue, Columns(), 1))
     assert sorted(found[0]) == sorted(rows_of(user) for user in range(USERS))
+
+
+def test_events_that_are_not_those_of_the_catalogue_are_refused(
+    events: DataFrame, catalogue: Catalogue
+) -> None:
+    fewer = Catalogue(catalogue.ids[1:], catalogue.counts[1:])
+    with pytest.raises(Exception, match="it gives other rows each time it is read"):
+        spread(events, fewer, Columns(), 2).count()

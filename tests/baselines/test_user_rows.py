@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.baselines._user_rows import UserRows, user_rows
+from sparkrec.baselines._user_rows import UserRows, _packed, user_rows
 
 ITEMS = 12
 # (user, item, timestamp, position)
@@ -95,6 +95,32 @@ def test_without_timestamps_ties_are_broken_by_the_item() -> None:
     items = np.array([5, 2, 9], np.int32)
     same_time = np.zeros(3, np.int64)
     assert as_lists(user_rows(users, items, ITEMS, same_time)) == [[2, 5, 9]]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.sampled_from([0, 1, 2**40, -(2**62), 2**62]),
+            st.integers(-(2**63), 2**63 - 1),
+        ),
+        max_size=20,
+    ),
+    st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_packed_keys_sort_as_the_keys_do(rows: list[tuple[int, int, int]], real: bool) -> None:
+    keys = [np.array([row[i] for row in rows], np.int64) for i in range(3)]
+    if real:
+        keys.insert(1, np.array([row[0] / 7 for row in rows]))
+    wanted = np.lexsort(keys) if rows else np.empty(0, np.int64)
+    assert np.lexsort(_packed(list(keys))).tolist() == wanted.tolist()
+
+
+def test_narrow_keys_share_a_column() -> None:
+    narrow, wide = np.array([3, 1, 2]), np.array([0, 2**40, 5])
+    assert len(_packed([narrow, narrow.astype(np.int32), wide])) == 1
+    assert len(_packed([wide, wide])) == 2
 
 
 def test_no_events_make_no_rows() -> None:
