@@ -50,8 +50,16 @@ ml-1m: install
 results: install
 	$(SUBMIT) -m sparkrec.evaluation.results
 
+# Needs the tables of `make ml-1m`.
 bench: install
 	$(SUBMIT) benchmarks/feed.py
+	$(SUBMIT) benchmarks/topk.py
+	$(SUBMIT) benchmarks/evaluation.py
+	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
+	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
+	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
+	$(SUBMIT) benchmarks/stress.py
+	$(SUBMIT) benchmarks/growth.py --picture docs/growth.png
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
