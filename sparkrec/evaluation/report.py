@@ -178,7 +178,8 @@ def format_markdown(runs: Mapping[str, Mapping[str, Any]], k: int = 20) -> str:
         Cut-off of the metrics. Published figures are at 20 and are shown for no other.
     """
     header = f"| model | conf | protocol | seen | precision@{k} | recall@{k} | MAP@{k} | NDCG@{k} |"
-    lines = [f"{header} fit s | published recall / NDCG |", "|---" * 4 + "|--:" * 5 + "|---|"]
+    header += f" coverage@{k} | popularity@{k} | fit s | published recall / NDCG |"
+    lines = [header, "|---" * 4 + "|--:" * 7 + "|---|"]
     for conf, run in runs.items():
         fit = run["seconds"].get("fit")
         for result in map(Result.from_json, run["results"]):
@@ -196,6 +197,8 @@ def format_markdown(runs: Mapping[str, Mapping[str, Any]], k: int = 20) -> str:
                 _cell(result, f"recall@{k}", interval=True),
                 _cell(result, f"map@{k}"),
                 _cell(result, f"ndcg@{k}", interval=True),
+                _cell(result, f"coverage@{k}"),
+                _cell(result, f"popularity@{k}", digits=0),
                 "-" if fit is None else f"{fit:,.1f}",
                 f"{figure.recall:.4f} / {figure.ndcg:.4f}" if figure and comparable else "",
             ]
@@ -211,10 +214,10 @@ def _seen(result: Result) -> str:
     return "excluded" if result.exclude_seen else "kept"
 
 
-def _cell(result: Result, metric: str, interval: bool = False) -> str:
+def _cell(result: Result, metric: str, interval: bool = False, digits: int = 4) -> str:
     if metric not in result.metrics:
         return "-"
-    value = f"{result.metrics[metric]:.4f}"
+    value = f"{result.metrics[metric]:,.{digits}f}"
     if interval and metric in result.interval95:
         low, high = result.interval95[metric]
         return f"{value} [{low:.4f}, {high:.4f}]"

@@ -20,6 +20,7 @@ METRICS = {
     "ndcg@20": 0.1261,
     "mrr@20": 0.0801,
     "coverage@20": 0.71,
+    "popularity@20": 1024.6,
 }
 INTERVALS = {"recall@20": (0.294, 0.31), "ndcg@20": (0.122, 0.13)}
 EVALUATION = Evaluation(14980, METRICS, INTERVALS)
@@ -87,15 +88,17 @@ def test_table() -> None:
 
 def test_markdown_shows_the_published_figure_where_it_compares() -> None:
     assert format_markdown({"dssm_batch_neg_ml_1m": run(), "mine": run()}).splitlines() == [
-        "| model | conf | protocol | seen | precision@20 | recall@20 | MAP@20 | NDCG@20 | fit s "
-        "| published recall / NDCG |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|---|",
+        "| model | conf | protocol | seen | precision@20 | recall@20 | MAP@20 | NDCG@20 "
+        "| coverage@20 | popularity@20 | fit s | published recall / NDCG |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
         "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
-        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 | 0.3016 / 0.1261 |",
+        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 0.7100 | 1,025 | 1,234.6 | 0.3016 / 0.1261 |",
         "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | excluded | 0.0151 "
-        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] "
+        "| 0.7100 | 1,025 | 1,234.6 |  |",
         "| dssm | `mine` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
-        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+        "| 0.0801 | 0.1261 [0.1220, 0.1300] | 0.7100 | 1,025 | 1,234.6 |  |",
         "| dssm | `mine` | `last_3` | excluded | 0.0151 "
-        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] | 1,234.6 |  |",
+        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] "
+        "| 0.7100 | 1,025 | 1,234.6 |  |",
     ]
