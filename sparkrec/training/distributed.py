@@ -108,6 +108,7 @@ def run_rank(task: TrainingTask) -> None:
     import torch.distributed as dist
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _end_with_launchers()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     use_gpu = task.training.use_gpu
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_gpu else "cpu"
@@ -131,6 +132,30 @@ def run_rank(task: TrainingTask) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _end_with_launchers() -> None:
+    """End this process when torchrun, or Spark's process around that, is killed.
+
+    Nobody else would end it, and it would go on to write checkpoints beside the run that resumes.
+    """
+    import os
+    import threading
+    import time
+
+    import psutil
+
+    launchers = psutil.Process().parents()[:2]
+
+    def watch() -> None:
+        try:
+            while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in launchers):
+                time.sleep(0.2)
+        except psutil.NoSuchProcess:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="sparkrec-launchers", daemon=True).start()
 
 
 def _one_line(error: BaseException) -> str:
