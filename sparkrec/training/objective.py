@@ -56,7 +56,7 @@ class TwoTowerLoss(nn.Module):
         if self.loss.negatives == "in_batch":
             return self._in_batch(batch)
         if "label" in batch:
-            # Checked when the rows are encoded: labels go with bce.
+            # The estimator lets labels through with bce alone.
             scores = self._scores(batch["user"], batch["item"][:, None])[:, 0]
             labels = batch["label"].to(scores.dtype)
             return losses.labelled_bce_loss(scores, labels), scores.detach(), labels
