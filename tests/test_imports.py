@@ -16,7 +16,7 @@ JOBS = sorted((REPO / "jobs").glob("*.py"))
 TIERS = (
     {
         *("config", "template", "session", "cli", "columns", "errors"),
-        *("storage", "s3", "publishing", "tables"),
+        *("storage", "s3", "publishing", "tables", "splitmix64"),
     },
     {"transforms", "schema", "nn"},
     {"datasets", "baselines", "models", "training", "retrieval", "evaluation"},
@@ -25,6 +25,7 @@ TIERS = (
 LEAVES = {
     "errors": set(),
     "columns": set(),
+    "splitmix64": set(),
     "template": {"errors"},
     "config": {"errors", "template"},
     "s3": {"errors"},

@@ -5,6 +5,7 @@ Each user lacks a few items of the own colour, so what a personal model must giv
 retriever joins with one line in `CASES`.
 """
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +23,9 @@ from sparkrec.baselines.personal_top import PersonalTop
 from sparkrec.baselines.swing import Swing
 from sparkrec.errors import StorageError
 from sparkrec.retrieval.base import RetrievalModel, Retriever
-from sparkrec.training.retrievers import DSSM
+from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
 
-COLOURS, USERS, ITEMS, LACKING = 2, 24, 20, 2
+COLOURS, USERS, ITEMS, LACKING, ROUNDS = 2, 24, 20, 2, 3
 STRANGER = 9999
 QUERY = "query_id long, user_id long, history array<long>"
 
@@ -56,7 +57,7 @@ def small_dssm(**params: Any) -> Retriever:
     settings = {
         "embedding_dim": 8,
         "hidden": (8,),
-        "epochs": 25,
+        "epochs": 10,
         "batch_size": 64,
         "learning_rate": 0.02,
         "temperature": 0.5,
@@ -65,6 +66,16 @@ def small_dssm(**params: Any) -> Retriever:
     }
     return DSSM(**{**settings, "seed": 3, **params})
 
+
+def small(make: Callable[..., Retriever], **settings: Any) -> Callable[..., Retriever]:
+    """A neural retriever that learns the checkerboard in a second or two."""
+    common = {"embedding_dim": 8, "learning_rate": 0.02, "early_stopping": None, "seed": 3}
+    return partial(make, **{**common, **settings})
+
+
+# Few steps over few windows: every epoch is a handful of batches.
+SEQUENCE = {"max_len": 30, "epochs": 20, "batch_size": 8}
+BAG = {"max_len": 10, "epochs": 10, "batch_size": 64, "num_negatives": 8}
 
 CASES = {
     "global_hot": Case(GlobalHot, personal=False),
@@ -77,6 +88,13 @@ CASES = {
     "swing": Case(Swing, by_history=True),
     "als": Case(partial(ALS, rank=4, max_iter=5, num_user_blocks=2, num_item_blocks=2)),
     "dssm": Case(small_dssm),
+    "simplex": Case(small(SimpleX, loss="ccl", margin=0.0, temperature=1.0, **BAG)),
+    "hrm": Case(small(HRM, loss="softmax", temperature=0.5, **BAG)),
+    "gru4rec": Case(small(GRU4Rec, hidden=(8,), dropout_hidden=0.3, **SEQUENCE), by_history=True),
+    "sasrec": Case(
+        partial(SASRec, dim=8, learning_rate=0.02, early_stopping=None, seed=3, **SEQUENCE),
+        by_history=True,
+    ),
 }
 
 
@@ -90,6 +108,13 @@ def own_items(user: int) -> list[int]:
     start = user // COLOURS % len(same)
     turned = same[start:] + same[:start]
     return turned[LACKING:]
+
+
+def own_items_in_rounds(user: int) -> list[int]:
+    """Three times all items of a user, each time in another order: order says nothing."""
+    chance = random.Random(user)
+    items = own_items(user)
+    return [item for _ in range(ROUNDS) for item in chance.sample(items, len(items))]
 
 
 def lacking_items(user: int) -> set[int]:
@@ -108,9 +133,9 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def train(spark: SparkSession) -> Iterator[DataFrame]:
     events = [
-        (user, item, moment, user * ITEMS + moment)
+        (user, item, moment, user * ITEMS * ROUNDS + moment)
         for user in range(USERS)
-        for moment, item in enumerate(own_items(user))
+        for moment, item in enumerate(own_items_in_rounds(user))
     ]
     schema = "user_id long, item_id long, timestamp long, position long"
     frame = spark.createDataFrame(events, schema).coalesce(2).cache()

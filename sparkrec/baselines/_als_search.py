@@ -8,9 +8,7 @@ from sparkrec.baselines._fold_in import FoldIn, Weighting
 from sparkrec.baselines._mllib import FACTOR
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import ragged_items
-from sparkrec.retrieval.topk import Floats, Ints, top_k
-
-_BLOCK_SCORES = 1 << 24
+from sparkrec.retrieval.topk import Floats, Ints, best_of
 
 
 class ALSSearcher:
@@ -42,18 +40,13 @@ class ALSSearcher:
         """The best items by inner product; none where nothing is known."""
         vectors, known = self.vectors(batch)
         items = self.fold_in.item_vectors
-        block = max(1, _BLOCK_SCORES // len(items))
-        parts = []
-        for start in range(0, max(len(vectors), 1), block):
-            scores = vectors[start : start + block] @ items.T
-            scores[~known[start : start + block]] = -np.inf
-            if allowed is not None:
-                scores[:, ~allowed] = -np.inf
-            if seen is not None:
-                low, high = np.searchsorted(seen[0], (start, start + block))
-                scores[seen[0][low:high] - start, seen[1][low:high]] = -np.inf
-            parts.append(top_k(scores, k, self.catalogue.order))
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+        def scores(start: int, stop: int) -> Floats:
+            block = vectors[start:stop] @ items.T
+            block[~known[start:stop]] = -np.inf
+            return block
+
+        return best_of(scores, len(vectors), k, self.catalogue.order, seen, allowed)
 
     def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         """Rows whose user train had, or whose history has an item of train."""

@@ -22,7 +22,8 @@ from sparkrec.baselines._blocks import Block, Found, Scores
 from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._heap import push, sort
 from sparkrec.baselines._swing_users import Sample, as_matrix, sample_users
-from sparkrec.baselines._user_rows import Hashes, Ints, Numbers, UserRows
+from sparkrec.baselines._user_rows import Ints, Numbers, UserRows
+from sparkrec.splitmix64 import Words
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -108,7 +109,7 @@ class UserPairs:
             yield batch, found[batch], scores[batch]
 
 
-def _members(sample: Sample, tile: Ints) -> tuple[Numbers, Hashes]:
+def _members(sample: Sample, tile: Ints) -> tuple[Numbers, Words]:
     """The users of a tile, ascending, and [users, words] a bit for each item of the tile."""
     users = np.unique(np.concatenate([sample.members[place] for place in tile]))
     bits = np.zeros((len(users), len(tile) // _BITS + 1), np.uint64)
@@ -167,7 +168,7 @@ def _add_pairs(
     items: Numbers,
     weights: Scores,
     users: Numbers,
-    bits: Hashes,
+    bits: Words,
     alpha: float,
     bit_of: Numbers,
     mine: Bytes,

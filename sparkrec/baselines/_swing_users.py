@@ -9,7 +9,8 @@ import pandas as pd
 from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.baselines._compiled import compiled
-from sparkrec.baselines._user_rows import Hashes, Ints, Numbers, UserRows, mixed
+from sparkrec.baselines._user_rows import Ints, Numbers, UserRows
+from sparkrec.splitmix64 import Words, mixed
 
 Scores = npt.NDArray[np.float64]
 
@@ -98,7 +99,7 @@ class _Sampler:
         scale[some] = pairs / np.maximum(compared * (compared - 1.0), 1.0)[some]
         return Sample(self._rows, members, scale)
 
-    def _draw(self, rows: UserRows) -> Hashes:
+    def _draw(self, rows: UserRows) -> Words:
         """A number for each row, another one for each copy of a row."""
         hashes = pd.Series(_row_hashes(rows.indptr, rows.items, self._item_hashes))
         before = self._copies.reindex(hashes, fill_value=0).to_numpy()
@@ -121,7 +122,7 @@ class _Sampler:
 
 
 @compiled
-def _row_hashes(indptr: Ints, items: Numbers, item_hashes: Hashes) -> Hashes:
+def _row_hashes(indptr: Ints, items: Numbers, item_hashes: Words) -> Words:
     """[users]: the sum of the hashes of each user's items, which knows no order."""
     hashes = np.zeros(len(indptr) - 1, np.uint64)
     for user in range(len(hashes)):

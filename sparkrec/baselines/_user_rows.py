@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 
 from sparkrec.baselines._compiled import compiled
+from sparkrec.splitmix64 import Words, mixed
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
-Hashes = npt.NDArray[np.uint64]
 Order = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 How = Literal["recent", "sampled"]
@@ -158,7 +158,7 @@ def _packed(keys: list[Order]) -> list[Order]:
     return packed
 
 
-def _sampled(rows: UserRows, hashes: Hashes, max_items: int, seed: int) -> UserRows:
+def _sampled(rows: UserRows, hashes: Words, max_items: int, seed: int) -> UserRows:
     """At most `max_items` of each user: those with the smallest hash of (user, item, seed)."""
     keep = np.ones(len(rows.items), bool)
     for user in np.flatnonzero(rows.lengths > max_items):
@@ -167,14 +167,6 @@ def _sampled(rows: UserRows, hashes: Hashes, max_items: int, seed: int) -> UserR
         keep[start:stop][np.argpartition(draw, max_items)[max_items:]] = False
     lengths = np.minimum(rows.lengths, max_items)
     return UserRows(np.concatenate([[0], np.cumsum(lengths)]), rows.items[keep])
-
-
-def mixed(values: Hashes, seed: int) -> Hashes:
-    """splitmix64 (Steele, Lea and Flood, 2014): spreads the values over all 64 bits."""
-    mixed = values + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 @compiled

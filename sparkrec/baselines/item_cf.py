@@ -34,7 +34,6 @@ from sparkrec.baselines._blocks import collect_neighbours, count_blocks, solve, 
 from sparkrec.baselines._item_cf_kernel import CoOccurrence
 from sparkrec.baselines.item_to_item import ItemToItemConfig, ItemToItemModel
 from sparkrec.baselines.params import ConfigRetriever
-from sparkrec.columns import Columns
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.transforms._common import require_columns
 
@@ -139,12 +138,7 @@ class ItemCF(ConfigRetriever[ItemCFConfig]):
     model_class = ItemCFModel
 
     def _fit(self, dataset: DataFrame) -> ItemCFModel:
-        columns = Columns(
-            user=self.get("user_col"),
-            item=self.get("item_col"),
-            timestamp=self.get("timestamp_col"),
-            position=self.get("position_col"),
-        )
+        columns = self.columns
         require_columns(dataset, [columns.user, columns.item], "train")
         catalogue = Catalogue.of(dataset, columns.item)
         config = self.config

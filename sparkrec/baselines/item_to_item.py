@@ -20,12 +20,11 @@ from sparkrec.baselines.params import ConfigParams
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import ragged_items
-from sparkrec.retrieval.topk import Floats, Ints, top_k
+from sparkrec.retrieval.topk import Floats, Ints, best_of
 
 M = TypeVar("M", bound="ItemToItemModel")
 
 # Scores of a batch of queries, at 12 bytes each.
-_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,19 +205,12 @@ class NeighbourSearcher:
     ) -> tuple[Floats, Ints]:
         rows, items = ragged_items(batch.column(self.history), self.catalogue)
         asked = self._weighted(rows, items, batch.num_rows)
-        step = max(1, _CELLS // len(self.catalogue))
-        parts = []
-        for start in range(0, batch.num_rows, step):
-            stop = min(start + step, batch.num_rows)
-            scores = (asked[start:stop] @ self.similarity).toarray().astype(np.float32)
-            scores = np.where(scores > 0, scores, self._filler)
-            if seen is not None:
-                first, last = np.searchsorted(seen[0], [start, stop])
-                scores[seen[0][first:last] - start, seen[1][first:last]] = -np.inf
-            if allowed is not None:
-                scores[:, ~allowed] = -np.inf
-            parts.append(top_k(scores, k, self._order))
-        return np.concatenate([s for s, _ in parts]), np.concatenate([i for _, i in parts])
+
+        def scores(start: int, stop: int) -> Floats:
+            block = (asked[start:stop] @ self.similarity).toarray().astype(np.float32)
+            return np.where(block > 0, block, self._filler)
+
+        return best_of(scores, batch.num_rows, k, self._order, seen, allowed)
 
     def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         known = np.zeros(batch.num_rows, bool)

@@ -24,7 +24,6 @@ from sparkrec.baselines._blocks import collect_neighbours, count_blocks, solve, 
 from sparkrec.baselines._swing_kernel import UserPairs
 from sparkrec.baselines.item_to_item import ItemToItemConfig, ItemToItemModel
 from sparkrec.baselines.params import ConfigRetriever
-from sparkrec.columns import Columns
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.tables import KEY_TYPES, require_columns
 
@@ -120,7 +119,7 @@ class Swing(ConfigRetriever[SwingConfig]):
         self.set_params(**params)
 
     def _fit(self, dataset: DataFrame) -> SwingModel:
-        columns = Columns(user=self.get("user_col"), item=self.get("item_col"))
+        columns = self.columns
         require_columns(dataset, {columns.user: KEY_TYPES, columns.item: KEY_TYPES}, "train")
         catalogue = Catalogue.of(dataset, columns.item)
         config, seed, popular = self.config, self.get("seed"), catalogue.popular

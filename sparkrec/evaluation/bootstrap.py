@@ -17,19 +17,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
+from sparkrec.splitmix64 import GOLDEN, finalise
+
 _USERS_A_BLOCK = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64, in place (Steele et al. 2014): uint64 to uint64."""
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
 
 
 def _poisson_table() -> np.ndarray:
@@ -61,11 +51,11 @@ def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.nda
     float64 [users, replicates], whole numbers.
     """
     words = -(-replicates // 4)
-    key = np.ascontiguousarray(user_hash).view(np.uint64) ^ _mix(
-        np.array([(seed * _GOLDEN + 1) & _MASK], np.uint64)
+    key = np.ascontiguousarray(user_hash).view(np.uint64) ^ finalise(
+        np.array([(seed * GOLDEN + 1) % 2**64], np.uint64)
     )
-    steps = np.arange(1, words + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    bits = _mix(_mix(key)[:, None] + steps)
+    steps = np.arange(1, words + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+    bits = finalise(finalise(key)[:, None] + steps)
     return _POISSON[bits.view(np.uint16)[:, :replicates]]
 
 

@@ -1,15 +1,14 @@
 """What a run reports: `metrics.json`, a table for the terminal, a table for the README."""
 
-import hashlib
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import sparkrec
 from sparkrec.errors import ConfigError
+from sparkrec.evaluation.code import code_fingerprint
 from sparkrec.evaluation.metrics import Evaluation
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.evaluation.published import PUBLISHED, PUBLISHED_PROTOCOL
@@ -77,19 +76,10 @@ class Result:
         )
 
 
-def code_fingerprint() -> str:
-    """A hash of the package's sources."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for source in sorted(package.rglob("*.py")):
-        digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def versions() -> dict[str, str]:
     """Versions of sparkrec, Python and the installed libraries, none of which is imported.
 
-    `code` is a hash of the package's sources.
+    `code` is a hash of the running job's sources.
     """
     found = {"sparkrec": sparkrec.__version__, "code": code_fingerprint()}
     found["python"] = platform.python_version()

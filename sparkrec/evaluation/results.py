@@ -1,8 +1,8 @@
 """Run every conf that has no current result, and write the table of results into the README.
 
 A result is current if its run folder's `metrics.json` was made from the same config, the same
-code and the same data. ``python -m sparkrec.evaluation.results`` looks at every conf of a
-retrieval job for MovieLens-1M; `make results` calls it.
+code (all that its job imports) and the same data. ``python -m sparkrec.evaluation.results`` looks
+at every conf of a retrieval job for MovieLens-1M; `make results` calls it.
 """
 
 import argparse
@@ -18,8 +18,9 @@ from typing import Any
 from sparkrec import config as configs
 from sparkrec import storage
 from sparkrec.errors import SparkrecError, StorageError
+from sparkrec.evaluation.code import code_fingerprint
 from sparkrec.evaluation.job import RetrievalJob
-from sparkrec.evaluation.report import code_fingerprint, format_markdown
+from sparkrec.evaluation.report import format_markdown
 from sparkrec.publishing import read_manifest
 from sparkrec.tables import fingerprint
 
@@ -49,7 +50,7 @@ def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
     return configs.load_config(str(conf), kind), script
 
 
-def current_metrics(job: RetrievalJob) -> dict[str, Any] | None:
+def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
     """The metrics of a job's run folder, if they are current."""
     try:
         read_manifest(job.output_path)
@@ -58,7 +59,7 @@ def current_metrics(job: RetrievalJob) -> dict[str, Any] | None:
         return None
     same = (
         metrics["config"] == json.loads(json.dumps(configs.to_json(job)))
-        and metrics["versions"].get("code") == code_fingerprint()
+        and metrics["versions"].get("code") == code_fingerprint(script)
         and metrics["data"] == fingerprint(job.input.paths())
     )
     return metrics if same else None
@@ -71,7 +72,7 @@ def collect(confs: list[Path], jobs: Path) -> dict[str, dict[str, Any]]:
         job, script = load_job(conf, jobs)
         if job is None:
             continue
-        metrics = current_metrics(job)
+        metrics = current_metrics(job, script)
         if metrics is None:
             log.info("running %s", conf)
             subprocess.run([sys.executable, str(script), "--conf", str(conf)], check=True)

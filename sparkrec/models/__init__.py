@@ -8,6 +8,10 @@ from sparkrec.errors import ConfigError
 # name of the job and conf: (module, network class, config class)
 _REGISTRY = {
     "dssm": ("sparkrec.models.dssm", "DSSM", "DSSMConfig"),
+    "simplex": ("sparkrec.models.simplex", "SimpleX", "SimpleXConfig"),
+    "hrm": ("sparkrec.models.hrm", "HRM", "HRMConfig"),
+    "gru4rec": ("sparkrec.models.gru4rec", "GRU4Rec", "GRU4RecConfig"),
+    "sasrec": ("sparkrec.models.sasrec", "SASRec", "SASRecConfig"),
 }
 
 

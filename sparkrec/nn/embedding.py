@@ -1,8 +1,9 @@
-"""One embedding table per tower, with every feature of the tower in it.
+"""Embedding tables: one per tower with every feature of the tower in it, or one of all items.
 
 A tower's features arrive as a fixed-width matrix of table rows (see `schema.encoder`): feature f
 owns the columns `slices[f]`, row 0 of the table is padding and row 1 stands for values never seen
 in training. Both are kept at zero, so that a missing and an unknown value add nothing to a sum.
+Tables by dense item index reserve the same two rows.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,13 @@ class PooledEmbedding(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map table rows [batch, width] (int64) to [batch, features * dim]."""
+        return self.separate(rows).flatten(start_dim=1)
+
+    def separate(self, rows: Tensor) -> Tensor:
+        """The same with a place for each feature, [batch, features, dim]."""
         batch, width = rows.shape
+        if not self.slices:
+            return self.weight.new_zeros(batch, 0, self.weight.shape[1])
         starts: Tensor = self.starts  # type: ignore[assignment]
         offsets = (torch.arange(batch, device=rows.device)[:, None] * width + starts).reshape(-1)
         pooled = F.embedding_bag(
@@ -59,4 +66,32 @@ class PooledEmbedding(nn.Module):
             sparse=self.sparse,
             padding_idx=0,
         )
-        return pooled.view(batch, self.out_features)
+        return pooled.view(batch, len(self.slices), self.weight.shape[1])
+
+
+class ItemTable(nn.Module):
+    """Embeddings of items by dense index; padding (0) and unknown (1) stay at zero.
+
+    Parameters
+    ----------
+    num_items
+        Rows, padding and unknown included.
+    dim
+        Width of a row.
+    std
+        Standard deviation of the first weights.
+    sparse
+        Whether gradients are sparse, as `PooledEmbedding`'s.
+    """
+
+    def __init__(self, num_items: int, dim: int, std: float, sparse: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_items, dim) * std)
+        self.sparse = sparse
+        with torch.no_grad():
+            self.weight[:RESERVED_ROWS] = 0
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Embeddings of items of any shape; the reserved rows give zeros and are not trained."""
+        known = items.masked_fill(items < RESERVED_ROWS, 0)
+        return F.embedding(known, self.weight, padding_idx=0, sparse=self.sparse)

@@ -19,9 +19,14 @@ them by default. The result is a mean over the batch, unless said otherwise.
 `labelled_bce_loss` is for rows that come with a label of their own, as impression logs do.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# 2 MB of float32 scores: a block that stays in a core's cache.
+_BLOCK_SCORES = 1 << 19
 
 
 def bce_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -62,6 +67,53 @@ def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None)
         negative = negative.masked_fill(~mask, -torch.inf)
     every = torch.cat([positive[:, None], negative], dim=1)
     return (every.logsumexp(dim=1) - positive).mean()
+
+
+def full_softmax_loss(queries: Tensor, items: Tensor, positive: Tensor) -> Tensor:
+    """Cross-entropy of each query's positive among all items, without keeping every score.
+
+    Scores are computed a block of queries at a time, and what the gradient needs of a block is
+    multiplied out while it is at hand: memory is that of one block, not of queries x items.
+
+    Parameters
+    ----------
+    queries
+        [batch, dim].
+    items
+        [items, dim]; a score is the inner product.
+    positive
+        Row of each query's positive among the items, [batch].
+    """
+    return _FullSoftmax.apply(queries, items, positive)
+
+
+class _FullSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, positive: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        block = max(1, _BLOCK_SCORES // len(items))
+        total = queries.new_zeros(())
+        to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
+        for start in range(0, len(queries), block):
+            part, own = queries[start : start + block], positive[start : start + block, None]
+            scores = part @ items.T
+            own_scores = scores.gather(1, own)
+            highest = scores.amax(dim=1, keepdim=True)
+            # From here on `scores` holds what the positives' scores are pushed towards.
+            sums = scores.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            total += (sums.log() + highest - own_scores).sum()
+            if needed:
+                scores.div_(sums * len(queries))
+                scores.scatter_add_(1, own, scores.new_full(own.shape, -1 / len(queries)))
+                torch.mm(scores, items, out=to_queries[start : start + block])
+                to_items.addmm_(scores.T, part)
+        ctx.save_for_backward(to_queries, to_items)
+        return total / len(queries)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        to_queries, to_items = ctx.saved_tensors
+        return to_queries * gradient, to_items * gradient, None
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -174,26 +226,28 @@ def labelled_bce_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels)
 
 
-def log_q_in_batch(counts: Tensor, batch_size: int) -> Tensor:
-    """Log of the probability that a batch holds an item at least once.
+def log_q(weights: Tensor, draws: int) -> Tensor:
+    """Log of the probability that an item is among a number of draws at least once.
 
-    Subtracted from the scores of in-batch candidates it undoes their bias towards popular items
-    (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
-    RecSys 2019, eq. 3, there as the expected number of occurrences, which is the same for rare
-    items; here candidates are distinct).
+    Subtracted from the scores of in-batch or sampled candidates it undoes their bias towards
+    popular items (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations", RecSys 2019, eq. 3, there as the expected number of occurrences, which is the
+    same for rare items; here candidates are distinct).
 
     Parameters
     ----------
-    counts
-        Training rows of each item, [items]; an item without any is taken for one that has one.
-    batch_size
-        Rows of a batch.
+    weights
+        What an item is drawn in proportion to, [items]: the training rows of each for the items
+        of a batch. An item with less than the least positive weight is taken to have that.
+    draws
+        Rows of a batch, or samples.
 
     Returns
     -------
     Tensor
         float32 [items].
     """
-    counts = counts.double()
-    share = (counts.clamp(min=1) / counts.sum()).clamp(max=1 - 1e-12)
-    return torch.log(-torch.expm1(batch_size * torch.log1p(-share))).float()
+    weights = weights.double()
+    least = weights[weights > 0].min()
+    share = (weights.clamp(min=least) / weights.sum()).clamp(max=1 - 1e-12)
+    return torch.log(-torch.expm1(draws * torch.log1p(-share))).float()

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from sparkrec import storage
+from sparkrec.columns import Columns
 from sparkrec.errors import DataError, StorageError
 from sparkrec.publishing import publish, read_manifest
 from sparkrec.retrieval.catalogue import Catalogue
@@ -92,6 +93,12 @@ class RetrievalParams(Params):
     def get(self, name: str) -> Any:
         """The value of a param, set or default."""
         return self.getOrDefault(name)
+
+    @property
+    def columns(self) -> Columns:
+        """The column names of an events table, as the params have them."""
+        parts = ("user", "item", "timestamp", "position")
+        return Columns(**{part: self.get(f"{part}_col") for part in parts})
 
 
 class Retriever(Estimator["RetrievalModel"], RetrievalParams):

@@ -16,9 +16,7 @@ import numpy.typing as npt
 
 from sparkrec.errors import ConfigError
 from sparkrec.retrieval.settings import INDEX_KINDS, Retrieval
-from sparkrec.retrieval.topk import Floats, Ints, top_k
-
-_BLOCK_SCORES = 1 << 24
+from sparkrec.retrieval.topk import Floats, Ints, best_of
 
 
 @dataclass(eq=False)
@@ -111,21 +109,10 @@ class VectorIndex:
         seen: tuple[Ints, Ints] | None,
         allowed: npt.NDArray[np.bool_] | None,
     ) -> tuple[Floats, Ints]:
-        items = len(self.vectors)
-        block = max(1, _BLOCK_SCORES // max(items, 1))
-        parts = []
-        for start in range(0, len(queries), block):
-            scores = queries[start : start + block] @ self.vectors.T
-            if allowed is not None:
-                scores[:, ~allowed] = -np.inf
-            if seen is not None:
-                low, high = np.searchsorted(seen[0], (start, start + block))
-                scores[seen[0][low:high] - start, seen[1][low:high]] = -np.inf
-            parts.append(top_k(scores, k, self.order))
-        if not parts:
-            width = min(k, items)
-            return np.zeros((0, width), np.float32), np.zeros((0, width), np.int64)
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        def scores(start: int, stop: int) -> Floats:
+            return queries[start:stop] @ self.vectors.T
+
+        return best_of(scores, len(queries), k, self.order, seen, allowed)
 
     def _search_approximate(
         self,

@@ -16,11 +16,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkrec import storage
+from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.publishing import publish
 from sparkrec.retrieval.catalogue import PADDING, UNKNOWN, Catalogue
-from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.training.feed import column_names
+from sparkrec.training.sides import QueryEncoder, recent_items
+from sparkrec.transforms.windows import WINDOW, item_windows
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,8 +39,8 @@ class Encoded:
 
     Attributes
     ----------
-    path
-        Folder of all rows; `fit_path` below it has those that are not held out for validation.
+    path, fit_path
+        Folders of all rows, and of those that are not held out for validation.
     fields
         Tensors of a row and their widths.
     rows
@@ -54,7 +56,7 @@ class Encoded:
 def encode_rows(
     train: DataFrame,
     item_column: str,
-    user_encoder: FeatureEncoder,
+    user_encoder: QueryEncoder,
     catalogue: Catalogue,
     path: str,
     workers: int,
@@ -107,15 +109,74 @@ def encode_rows(
         raise DataError("no training rows are left once validation rows are held out")
     with publish(path, "encoded", about={"rows": rows}) as staging:
         for part, held in (("fit", False), ("held_out", True)):
-            if not counts.get(held):
-                continue
-            files = max(workers, -(-counts[held] // _ROWS_PER_GROUP))
-            files = min(-(-files // workers) * workers, counts[held])
-            placed = encoded.where(F.col(HELD_OUT) == held).repartition(files, F.col(_ORDER))
-            placed.sortWithinPartitions(_ORDER).select(names).write.option(
-                "parquet.block.size", 1 << 30
-            ).parquet(storage.spark_path(storage.join(staging, part)))
+            if counts.get(held):
+                chosen = encoded.where(F.col(HELD_OUT) == held)
+                _write(chosen, names, counts[held], storage.join(staging, part), workers)
     return Encoded(path, storage.join(path, "fit"), fields, rows)
+
+
+def encode_windows(
+    train: DataFrame,
+    columns: Columns,
+    steps: int,
+    catalogue: Catalogue,
+    path: str,
+    workers: int,
+    seed: int,
+) -> Encoded:
+    """Write the windows of a sequence model (see `transforms.windows`), and publish them.
+
+    A row has `items_0..`, dense indices, oldest first and 0 behind the last. Windows of all events
+    lie under `path`/all, and those without the events held out for validation under `path`/fit.
+
+    Parameters
+    ----------
+    train
+        Events, optionally with `is_validation`.
+    steps
+        Items of a window that are read; a row has one more.
+
+    Raises
+    ------
+    DataError
+        No user has two events.
+    """
+    fields = {"items": steps + 1}
+    names = column_names("items", steps + 1)
+    types = [T.StructField(name, T.LongType(), nullable=False) for name in (_ORDER, *names)]
+
+    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            items = recent_items(batch.column(1), steps + 1, catalogue)
+            arrays = [batch.column(0), *map(pa.array, np.asfortranarray(items).T)]
+            yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
+
+    parts = {"all": train}
+    if HELD_OUT in train.columns:
+        parts["fit"] = train.where(~F.col(HELD_OUT))
+    rows = {}
+    with publish(path, "encoded") as staging:
+        for part, events in parts.items():
+            windows = item_windows(events, columns, steps)
+            rows[part] = windows.count()
+            if not rows[part]:
+                raise DataError("no user of train has two events, so no item follows another")
+            order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
+            keyed = windows.select(order.alias(_ORDER), WINDOW)
+            encoded = keyed.mapInArrow(encode, T.StructType(types))
+            _write(encoded, names, rows[part], storage.join(staging, part), workers)
+    whole = storage.join(path, "all")
+    fit = storage.join(path, "fit") if "fit" in parts else whole
+    return Encoded(whole, fit, fields, rows["all"])
+
+
+def _write(frame: DataFrame, names: list[str], rows: int, path: str, workers: int) -> None:
+    """Write rows in their order into files of one row group, equally many for every worker."""
+    files = max(workers, -(-rows // _ROWS_PER_GROUP))
+    files = min(-(-files // workers) * workers, rows)
+    placed = frame.repartition(files, F.col(_ORDER)).sortWithinPartitions(_ORDER)
+    target = storage.spark_path(path)
+    placed.select(names).write.option("parquet.block.size", 1 << 30).parquet(target)
 
 
 class _RowEncoder:
@@ -123,7 +184,7 @@ class _RowEncoder:
 
     def __init__(
         self,
-        user_encoder: FeatureEncoder,
+        user_encoder: QueryEncoder,
         catalogue: Catalogue,
         item_column: str,
         negatives: int,
@@ -155,7 +216,7 @@ class _RowEncoder:
             yield pa.RecordBatch.from_arrays(arrays, self.names)
 
 
-def _fields(train: DataFrame, encoder: FeatureEncoder) -> tuple[dict[str, int], int]:
+def _fields(train: DataFrame, encoder: QueryEncoder) -> tuple[dict[str, int], int]:
     fields = {"user": encoder.width, "item": 0}
     if NEGATIVES in train.columns:
         longest = train.agg(F.max(F.size(NEGATIVES))).first()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
@@ -20,32 +21,32 @@ from torch import Tensor
 
 from sparkrec import config as configs
 from sparkrec import storage
-from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError
+from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.retrieval.base import Retriever
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
-from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
-from sparkrec.schema.spark import fit_encoder
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.loop import FINAL
-from sparkrec.training.model import (
-    Network,
-    TwoTowerModel,
-    join_users,
-    query_features,
-    tower_input,
-)
+from sparkrec.training.model import Network, TwoTowerModel, join_users, query_features
 from sparkrec.training.rows import (
+    HISTORY_LENGTH,
     catalogue_features,
     hold_out_last,
     positives_only,
     row_counts,
     validation_arrays,
     with_history_features,
+)
+from sparkrec.training.sides import (
+    ItemEncoder,
+    QueryEncoder,
+    fit_features,
+    require_item_alone,
+    without_history,
 )
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.warm_start import grown_weights
@@ -92,8 +93,10 @@ class TwoTowerRetriever(Retriever):
     """
 
     model_name: ClassVar[str]
-    blocks: ClassVar[dict[str, type[Any]]]
+    config_blocks: ClassVar[dict[str, type[Any]]]
     model_class: ClassVar[type[TwoTowerModel]]
+    # Blocks whose defaults, without a config, are not those of the block itself.
+    defaults: ClassVar[dict[str, Any]] = {}
 
     seed: Param[int] = Param(Params._dummy(), "seed", "of all random choices")
     num_negatives: Param[int] = Param(
@@ -139,9 +142,9 @@ class TwoTowerRetriever(Retriever):
             item_buckets={},
             max_list_length=64,
         )
-        for name, kind in self.blocks.items():
+        for name, kind in self.config_blocks.items():
             given = getattr(config, name, None)
-            block = given or kind()
+            block = given or self.defaults.get(name) or kind()
             for field in dataclasses.fields(kind):
                 param = param_name(name, field.name)
                 # Without a config, what every retriever has keeps every retriever's default.
@@ -164,41 +167,17 @@ class TwoTowerRetriever(Retriever):
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
             if previous is not None:
                 catalogue = previous.catalogue.grow(catalogue)
-            lists = int(self.get("max_list_length"))
-            user_encoder = fit_encoder(
-                [train.select(*user_schema.columns)],
-                user_schema,
-                lists,
-                None if previous else self.get("user_buckets"),
-                previous.user_encoder if previous else None,
+            users, items, item_table = self._encoders(
+                train, user_schema, item_schema, catalogue, previous
             )
-            item_table = catalogue_features(
-                dataset.sparkSession, catalogue, self.items, item_schema, self.get("item_col")
-            )
-            item_encoder = fit_encoder(
-                [dataset.sparkSession.createDataFrame(item_table)],
-                item_schema,
-                lists,
-                None if previous else self.get("item_buckets"),
-                previous.item_encoder if previous else None,
-            )
-            features = np.zeros((len(catalogue) + 2, item_encoder.width), np.int64)
-            features[2:] = item_encoder.encode(item_table)
+            features = items.matrix(item_table)
             work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
-            encoded = encode_rows(
-                train,
-                self.get("item_col"),
-                user_encoder,
-                catalogue,
-                storage.join(work, "encoded"),
-                self.get("workers"),
-                self.get("seed"),
-            )
-            tensors = self._tensors(train, validation, user_encoder, catalogue, features)
+            encoded = self._encode(train, users, storage.join(work, "encoded"))
+            tensors = self._tensors(train, validation, users, features)
         finally:
             train.unpersist()
         prepared = perf_counter() - started
-        task = self._task(encoded, tensors, user_encoder, item_encoder, work, previous)
+        task = self._task(encoded, tensors, users, items, work, previous)
         progress = run_training(dataset.sparkSession, task)
         weights = read_tensors(storage.join(task.checkpoint_path, FINAL))
         network = Network(task.model, task.model_config, task.user, task.item, weights)
@@ -215,7 +194,7 @@ class TwoTowerRetriever(Retriever):
             "history": progress.history,
             "training_rows": encoded.rows,
         }
-        model = self.model_class(network, catalogue, user_encoder, item_encoder, index, about)
+        model = self.model_class(network, catalogue, users, items, index, about)
         model.users = self.users
         return self._copyValues(model)
 
@@ -227,7 +206,7 @@ class TwoTowerRetriever(Retriever):
         return to
 
     def _block(self, name: str) -> Any:
-        kind = self.blocks[name]
+        kind = self.config_blocks[name]
         values = {
             field.name: self.get(param_name(name, field.name)) for field in dataclasses.fields(kind)
         }
@@ -236,20 +215,14 @@ class TwoTowerRetriever(Retriever):
         except ValueError as error:
             raise ConfigError(f"{name}.{error}") from None
 
-    def _columns(self) -> Columns:
-        return Columns(
-            user=self.get("user_col"),
-            item=self.get("item_col"),
-            timestamp=self.get("timestamp_col"),
-            position=self.get("position_col"),
-        )
-
     def _schemas(self) -> tuple[FeatureSchema, FeatureSchema]:
-        columns = self._columns()
-        user = (columns.user, columns.last_item, columns.recent_items)
+        columns = self.columns
+        user: tuple[str, ...] = (columns.user, columns.last_item, columns.recent_items)
+        if self._history_length():
+            user = (columns.user, columns.recent_items)
         return (
-            self.user_schema or _plain_schema(user),
-            self.item_schema or _plain_schema((columns.item,)),
+            self.user_schema or plain_schema(user),
+            self.item_schema or plain_schema((columns.item,)),
         )
 
     def _all_events(self, dataset: DataFrame) -> DataFrame:
@@ -259,15 +232,16 @@ class TwoTowerRetriever(Retriever):
         self, dataset: DataFrame, user_schema: FeatureSchema
     ) -> tuple[DataFrame, DataFrame | None]:
         """Train with every column that encoding needs, and the validation queries."""
-        columns = self._columns()
-        train = with_history_features(dataset, user_schema, columns)
+        columns = self.columns
+        length = self._history_length() or HISTORY_LENGTH
+        train = with_history_features(dataset, user_schema, columns, length)
         validation = None
         if self._block("training").early_stopping is not None:
             validation = self.validation
             if validation is None:
                 train, validation = hold_out_last(train, columns)
         loss = self._block("loss")
-        if loss.negatives == "in_batch" or (loss.name != "bce" and LABEL in train.columns):
+        if loss.negatives != "given" or (loss.name != "bce" and LABEL in train.columns):
             train = positives_only(train)
         elif NEGATIVES not in train.columns and LABEL not in train.columns:
             train = sample_negatives(
@@ -282,32 +256,75 @@ class TwoTowerRetriever(Retriever):
         user_schema.require(train.columns, "train")
         return train, validation
 
+    def _encoders(
+        self,
+        train: DataFrame,
+        user_schema: FeatureSchema,
+        item_schema: FeatureSchema,
+        catalogue: Catalogue,
+        previous: TwoTowerModel | None,
+    ) -> tuple[QueryEncoder, ItemEncoder, pa.Table]:
+        """Both sides' encoders, and the items' features in the catalogue's order."""
+        columns, lists = self.columns, int(self.get("max_list_length"))
+        length, rest = self._history_length(), user_schema
+        if length:
+            other_features = not issubclass(self.model_class.network_class(), SequenceNetwork)
+            rest = without_history(user_schema, columns, self.model_name, other_features)
+            require_item_alone(item_schema, columns, self.model_name)
+        features = fit_features(
+            train,
+            rest,
+            lists,
+            self.get("user_buckets"),
+            previous.user_encoder.features if previous else None,
+        )
+        history = columns.recent_items if length else None
+        users = QueryEncoder(user_schema, features, catalogue, history, length)
+        spark = train.sparkSession
+        table = catalogue_features(spark, catalogue, self.items, item_schema, columns.item)
+        if length:
+            item_schema = FeatureSchema((), (), item_schema.source)
+        item_features = fit_features(
+            spark.createDataFrame(table),
+            item_schema,
+            lists,
+            self.get("item_buckets"),
+            previous.item_encoder.features if previous else None,
+        )
+        return users, ItemEncoder(item_features, catalogue, dense=bool(length)), table
+
+    def _history_length(self) -> int:
+        """Recent items that the model reads by dense index; 0 where it does not."""
+        return getattr(self._block("model"), "max_len", 0)
+
+    def _encode(self, train: DataFrame, users: QueryEncoder, path: str) -> Encoded:
+        item, workers, seed = self.get("item_col"), self.get("workers"), self.get("seed")
+        return encode_rows(train, item, users, users.catalogue, path, workers, seed)
+
     def _tensors(
         self,
         train: DataFrame,
         validation: DataFrame | None,
-        user_encoder: FeatureEncoder,
-        catalogue: Catalogue,
+        users: QueryEncoder,
         item_features: Ints,
     ) -> dict[str, Tensor]:
         """What every training process reads whole (see `TrainingTask.tensors_path`)."""
         arrays = {"item_features": item_features}
         stopping = self._block("training").early_stopping
-        if self._block("loss").negatives == "in_batch":
-            arrays["item_counts"] = row_counts(train, self.get("item_col"), catalogue)
+        if self._block("loss").negatives in ("in_batch", "sampled"):
+            arrays["item_counts"] = row_counts(train, self.get("item_col"), users.catalogue)
         if validation is not None:
             prepared = query_features(
                 validation,
                 self.users,
-                user_encoder.schema,
-                self._columns(),
+                users.schema,
+                self.columns,
                 self.get("history_col"),
                 "validation",
             )
             arrays |= validation_arrays(
                 prepared,
-                user_encoder,
-                catalogue,
+                users,
                 self.get("history_col"),
                 self.get("exclude_seen"),
                 stopping.max_rows,
@@ -319,8 +336,8 @@ class TwoTowerRetriever(Retriever):
         self,
         encoded: Encoded,
         tensors: dict[str, Tensor],
-        user_encoder: FeatureEncoder,
-        item_encoder: FeatureEncoder,
+        users: QueryEncoder,
+        items: ItemEncoder,
         work: str,
         previous: TwoTowerModel | None,
     ) -> TrainingTask:
@@ -329,8 +346,8 @@ class TwoTowerRetriever(Retriever):
         task = TrainingTask(
             model=self.model_name,
             model_config=configs.to_json(self._block("model")),
-            user=tower_input(user_encoder),
-            item=tower_input(item_encoder),
+            user=users.tower_input,
+            item=items.tower_input,
             loss=self._block("loss"),
             training=self._block("training"),
             seed=self.get("seed"),
@@ -353,7 +370,8 @@ class TwoTowerRetriever(Retriever):
         return self.model_class.load(path) if path else None
 
 
-def _plain_schema(columns: Sequence[str]) -> FeatureSchema:
+def plain_schema(columns: Sequence[str]) -> FeatureSchema:
+    """Every column a feature."""
     features = tuple(Feature(name, (name,), (name,)) for name in columns)
     return FeatureSchema(tuple(columns), features, "the default schema")
 

@@ -14,6 +14,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,9 @@ from torch import Tensor
 from sparkrec import storage
 from sparkrec.errors import DataError, TrainingError
 from sparkrec.training import _petastorm
+
+# Batches that rows of like length are brought together in.
+_BATCHES_SORTED = 16
 
 Arrays = dict[str, npt.NDArray[np.int64]]
 
@@ -47,6 +51,9 @@ class FeedSettings:
         Rows shuffled together while streaming.
     cache_bytes
         Rows up to this size are kept in memory after the first pass.
+    batches_by_length
+        Name of a field whose rows are padded with zeros behind: within a few batches, rows of like
+        length come together, so that little of a batch is padding. None mixes them at random.
     """
 
     path: str
@@ -57,6 +64,7 @@ class FeedSettings:
     world: int = 1
     shuffle_rows: int = 262_144
     cache_bytes: int = 1 << 30
+    batches_by_length: str | None = None
 
 
 class Feed:
@@ -114,7 +122,10 @@ class Feed:
             source = self._cached_windows(self._cached, epoch)
         else:
             source = self._windows(epoch)
-        yield from self._batches(_prefetch(source))
+        batches = self._batches(_prefetch(source))
+        if self.settings.batches_by_length is not None:
+            batches = self._by_length(batches, epoch)
+        yield from batches
 
     def _row_groups(self, epoch: int) -> Iterator[Arrays]:
         """Row groups as petastorm reads them, ordered by (seed, epoch), and counted."""
@@ -210,6 +221,22 @@ class Feed:
             rows = len(next(iter(rest.values())))
             for start in range(0, rows, size):
                 yield _tensors(rest, start, min(start + size, rows))
+
+    def _by_length(
+        self, batches: Iterator[dict[str, Tensor]], epoch: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Deal the rows of every few batches anew: alike in length in a batch, batches shuffled."""
+        settings = self.settings
+        assert settings.batches_by_length is not None
+        rng = np.random.default_rng([settings.seed, epoch, settings.rank])
+        while some := list(islice(batches, _BATCHES_SORTED)):
+            rows = {name: torch.cat([batch[name] for batch in some]) for name in some[0]}
+            lengths = (rows[settings.batches_by_length] != 0).sum(dim=1)
+            order = torch.argsort(lengths, stable=True)
+            sizes = [len(batch[settings.batches_by_length]) for batch in some]
+            dealt = order.split(sizes)
+            for number in rng.permutation(len(dealt)):
+                yield {name: values[dealt[number]] for name, values in rows.items()}
 
     def _waiting(self, windows: Iterator[Arrays]) -> Iterator[Arrays]:
         while True:

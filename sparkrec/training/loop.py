@@ -20,13 +20,15 @@ from tqdm import tqdm
 
 from sparkrec import storage
 from sparkrec.errors import TrainingError
-from sparkrec.nn.embedding import PooledEmbedding
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.auc import StreamingAUC
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.feed import Feed, FeedSettings
-from sparkrec.training.objective import TwoTowerLoss
+from sparkrec.training.objective import Objective, objective
 from sparkrec.training.reduce import average_gradients, same_start
+from sparkrec.training.settings import Training
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.validate import Validation, improved
 
@@ -127,7 +129,7 @@ def _phase(
         resumed.restore(optimizers)
     best = resumed.best if resumed is not None else None
     item_features = tensors["item_features"].to(rank.device)
-    step_module = TwoTowerLoss(network, task.loss, item_features, tensors.get("item_counts"))
+    step_module = objective(network, task.loss, item_features, tensors.get("item_counts"))
     if rank.world > 1:
         same_start(network)
     feed = Feed(
@@ -140,6 +142,7 @@ def _phase(
             world=rank.world,
             shuffle_rows=training.shuffle_rows,
             cache_bytes=training.cache_mb << 20,
+            batches_by_length="items" if isinstance(network, SequenceNetwork) else None,
         )
     )
     epochs = progress.chosen_epochs or training.epochs
@@ -176,13 +179,9 @@ def make_optimizers(
     network: nn.Module, learning_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
     """SparseAdam for embedding tables with sparse gradients, AdamW for everything else."""
-    sparse_ids = {
-        id(module.weight)
-        for module in network.modules()
-        if isinstance(module, PooledEmbedding) and module.sparse
-    }
-    sparse = [p for p in network.parameters() if id(p) in sparse_ids]
-    dense = [p for p in network.parameters() if id(p) not in sparse_ids]
+    dense = _dense_parameters(network)
+    dense_ids = {id(p) for p in dense}
+    sparse = [p for p in network.parameters() if id(p) not in dense_ids]
     optimizers: list[torch.optim.Optimizer] = []
     if sparse:
         optimizers.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
@@ -191,17 +190,47 @@ def make_optimizers(
     return optimizers
 
 
+def _dense_parameters(network: nn.Module) -> list[nn.Parameter]:
+    sparse_ids = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, PooledEmbedding | ItemTable) and module.sparse
+    }
+    return [p for p in network.parameters() if id(p) not in sparse_ids]
+
+
+def learning_rate(training: Training, step: int, steps: int) -> float:
+    """The rate of a step (1, 2, ...) of a run that takes `steps` at most.
+
+    A refit follows the schedule of the fit that chose its length.
+    """
+    warm = training.warmup_steps
+    if step <= warm:
+        return training.learning_rate * step / (warm + 1)
+    # Between 0 and 1, and neither: the last step still learns.
+    done = (step - warm) / (max(steps, step) - warm + 1)
+    match training.schedule:
+        case "linear":
+            return training.learning_rate * (1 - done)
+        case "cosine":
+            return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return training.learning_rate
+
+
 def _train_epoch(
     task: TrainingTask,
     rank: Rank,
-    step_module: TwoTowerLoss,
+    step_module: Objective,
     optimizers: list[torch.optim.Optimizer],
     feed: Feed,
     progress: Progress,
 ) -> dict[str, float]:
     step_module.train()
+    dense = _dense_parameters(step_module.network)
     waited = feed.waited_seconds
     start = last = perf_counter()
+    step_module.positives = 0
     losses = torch.zeros(())
     auc = StreamingAUC()
     bar = tqdm(
@@ -219,7 +248,13 @@ def _train_epoch(
             loss.backward()
             if rank.world > 1:
                 average_gradients(step_module.parameters(), rank.world)
+            if task.training.clip_norm is not None:
+                nn.utils.clip_grad_norm_(dense, task.training.clip_norm)
+            done = (progress.epoch - 1) * feed.steps + step
+            rate_now = learning_rate(task.training, done, task.training.epochs * feed.steps)
             for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate_now
                 optimizer.step()
             losses += loss.detach().cpu()
             auc.update(scores, labels)
@@ -248,6 +283,7 @@ def _train_epoch(
         "auc": auc.value(),
         "seconds": seconds,
         "rows_per_second": feed.rows_all_ranks / seconds,
+        "positives_per_second": step_module.positives * rank.world / seconds,
         "waiting_share": (feed.waited_seconds - waited) / seconds,
     }
 

@@ -21,9 +21,9 @@ from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.retrieval.topk import Floats, Ints
-from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.checkpoint import read_tensors, write_tensors
+from sparkrec.training.sides import ItemEncoder, QueryEncoder
 
 _BLOCK = 4096
 _USED_ROW = 2
@@ -92,8 +92,8 @@ class TwoTowerModel(RetrievalModel):
         self,
         network: Network,
         catalogue: Catalogue,
-        user_encoder: FeatureEncoder,
-        item_encoder: FeatureEncoder,
+        user_encoder: QueryEncoder,
+        item_encoder: ItemEncoder,
         index: VectorIndex,
         about: Mapping[str, Any] | None = None,
     ) -> None:
@@ -104,6 +104,11 @@ class TwoTowerModel(RetrievalModel):
         self.item_encoder = item_encoder
         self.index = index
         self.about = dict(about or {})
+
+    @classmethod
+    def network_class(cls) -> type[nn.Module]:
+        """The Torch module's class."""
+        return model_classes(cls.model_name)[0]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -119,14 +124,17 @@ class TwoTowerModel(RetrievalModel):
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Derive the features that follow from the history, and join those of `users`."""
-        columns = Columns(user=self.get("user_col"), item=self.get("item_col"))
+        columns = self.columns
         schema, history = self.user_encoder.schema, self.get("history_col")
         return query_features(queries, self.users, schema, columns, history, "the queries")
 
     def write_parts(self, folder: str) -> dict[str, Any]:
         hashes = {
             f"{side}.hashes": torch.from_numpy(encoder.arrays()["hashes"].copy())
-            for side, encoder in (("user", self.user_encoder), ("item", self.item_encoder))
+            for side, encoder in (
+                ("user", self.user_encoder.features),
+                ("item", self.item_encoder.features),
+            )
         }
         write_tensors(storage.join(folder, "vocabulary.safetensors"), hashes)
         write_tensors(storage.join(folder, "weights.safetensors"), self.network.weights)
@@ -146,18 +154,15 @@ class TwoTowerModel(RetrievalModel):
     @classmethod
     def read_parts(cls, folder: str, description: dict[str, Any]) -> "TwoTowerModel":
         arrays = read_tensors(storage.join(folder, "vocabulary.safetensors"))
-        encoders = {
-            side: FeatureEncoder.restore(
-                description[side], {"hashes": arrays[f"{side}.hashes"].numpy()}
-            )
-            for side in ("user", "item")
-        }
+        hashes = {side: arrays[f"{side}.hashes"].numpy() for side in ("user", "item")}
         catalogue = Catalogue.read(storage.join(folder, "items.parquet"))
+        users = QueryEncoder.restore(description["user"], hashes["user"], catalogue)
+        items = ItemEncoder.restore(description["item"], hashes["item"], catalogue)
         network = Network(
             description["model"],
             description["model_config"],
-            tower_input(encoders["user"]),
-            tower_input(encoders["item"]),
+            users.tower_input,
+            items.tower_input,
             read_tensors(storage.join(folder, "weights.safetensors")),
         )
         index = VectorIndex.from_bytes(
@@ -165,14 +170,7 @@ class TwoTowerModel(RetrievalModel):
             Retrieval(**description["index"]),
             catalogue.order,
         )
-        return cls(
-            network, catalogue, encoders["user"], encoders["item"], index, description["about"]
-        )
-
-
-def tower_input(encoder: FeatureEncoder) -> TowerInput:
-    """The shape of the side that an encoder feeds."""
-    return TowerInput(encoder.num_rows, tuple(encoder.slices))
+        return cls(network, catalogue, users, items, index, description["about"])
 
 
 class TwoTowerSearcher:
@@ -182,7 +180,7 @@ class TwoTowerSearcher:
         self,
         network: Network,
         catalogue: Catalogue,
-        user_encoder: FeatureEncoder,
+        user_encoder: QueryEncoder,
         index: VectorIndex,
     ) -> None:
         self.network = network

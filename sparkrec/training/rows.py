@@ -11,22 +11,25 @@ from pyspark.sql import functions as F
 from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
-from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.encode import HELD_OUT, LABEL, NEGATIVES
+from sparkrec.training.sides import QueryEncoder
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.split import leave_one_out
 
 Ints = npt.NDArray[np.int64]
 
-_HISTORY_LENGTH = 10
+# Recent items of a row whose history is a feature like others.
+HISTORY_LENGTH = 10
 
 
-def with_history_features(train: DataFrame, schema: FeatureSchema, columns: Columns) -> DataFrame:
+def with_history_features(
+    train: DataFrame, schema: FeatureSchema, columns: Columns, length: int
+) -> DataFrame:
     """Add the history columns that the user side's schema names and train lacks."""
     derived = {columns.recent_items, columns.last_item} & set(schema.used_columns)
     if derived - set(train.columns):
-        return add_history(train, columns, max_len=_HISTORY_LENGTH)
+        return add_history(train, columns, max_len=length)
     return train
 
 
@@ -92,8 +95,7 @@ def catalogue_features(
 
 def validation_arrays(
     queries: DataFrame,
-    user_encoder: FeatureEncoder,
-    catalogue: Catalogue,
+    user_encoder: QueryEncoder,
     history: str,
     exclude_seen: bool,
     max_rows: int,
@@ -106,6 +108,7 @@ def validation_arrays(
     DataError
         There is none.
     """
+    catalogue = user_encoder.catalogue
     order = F.xxhash64(F.lit(seed), F.col("query_id"))
     table = (
         queries.orderBy(order, "query_id")

@@ -45,13 +45,17 @@ class Loss:
         `bce`, `gbce`, `softmax`, `bpr`, `top1`, `bpr_max`, `top1_max`, `hinge` or `ccl`; what each
         is good for stands in `sparkrec.nn.losses`.
     negatives
-        `given`: those of the row (drawn ahead; or its label, with `bce`). `in_batch`: the other
-        positives of the batch, which `bce` and `gbce` cannot use; negatives of train are not read.
+        `given`: those of the row (drawn ahead; or its label, with `bce`), for two-tower models.
+        The others do not read negatives of train. `in_batch`: the other positives of the batch,
+        which `bce` and `gbce` cannot use. `sampled`: `samples` items drawn for each batch, which
+        its positives share. `all`: every item, the exact softmax where there are not too many.
+    samples, alpha
+        Of `sampled`: how many draws, by popularity^alpha.
     temperature
         Scores are divided by it; cosines need one far below 1, but for `ccl`.
     log_q
-        Correct the scores of in-batch candidates for how likely a batch is to hold them
-        (`softmax` alone).
+        Correct the scores of in-batch and sampled candidates for how likely they are to be among
+        them (`softmax` alone).
     margin
         Of `hinge` and `ccl`.
     negative_weight
@@ -65,7 +69,9 @@ class Loss:
     name: Literal[
         "bce", "gbce", "softmax", "bpr", "top1", "bpr_max", "top1_max", "hinge", "ccl"
     ] = "bce"
-    negatives: Literal["given", "in_batch"] = "given"
+    negatives: Literal["given", "in_batch", "sampled", "all"] = "given"
+    samples: int = 1024
+    alpha: float = 0.75
     temperature: float = 0.05
     log_q: bool = True
     margin: float = 0.4
@@ -78,6 +84,10 @@ class Loss:
             raise ValueError("temperature must be above 0")
         if self.name in ("bce", "gbce") and self.negatives == "in_batch":
             raise ValueError(f"negatives: in_batch does not go with name: {self.name}")
+        if self.samples < 1:
+            raise ValueError("samples must be at least 1")
+        if self.alpha < 0:
+            raise ValueError("alpha must be at least 0")
         if not 0 <= self.calibration <= 1:
             raise ValueError("calibration must lie in [0, 1]")
 
@@ -94,6 +104,13 @@ class Training:
         Rows of a step, over all workers.
     learning_rate
         Of Adam; tables use its sparse form.
+    schedule
+        How the learning rate goes: `constant`, or down to nothing along a line (`linear`) or half
+        a `cosine` over all epochs.
+    warmup_steps
+        Steps in which the learning rate first rises from nothing.
+    clip_norm
+        Gradients of the dense parameters longer than this, together, are cut to it; null for none.
     weight_decay
         Of the dense layers (decoupled, AdamW).
     workers
@@ -119,6 +136,9 @@ class Training:
     epochs: int = 10
     batch_size: int = 1024
     learning_rate: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
     weight_decay: float = 0.0
     workers: int = 1
     use_gpu: bool = False
@@ -139,5 +159,9 @@ class Training:
                 raise ValueError(f"{name} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
+        if self.warmup_steps < 0:
+            raise ValueError("warmup_steps must be at least 0")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError("clip_norm must be above 0, or null")
         if self.batch_size % self.workers:
             raise ValueError("batch_size must be a multiple of workers")

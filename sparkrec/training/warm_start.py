@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparkrec.errors import ConfigError
-from sparkrec.nn.embedding import PooledEmbedding
+from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 from sparkrec.training.model import Network
 from sparkrec.training.task import TrainingTask
 
@@ -22,7 +22,7 @@ def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:
     tables = {
         f"{name}.weight"
         for name, module in network.named_modules()
-        if isinstance(module, PooledEmbedding)
+        if isinstance(module, PooledEmbedding | ItemTable)
     }
     extra = sorted(previous.weights.keys() - weights.keys())
     if extra:

@@ -24,6 +24,7 @@ from pyspark.sql.types import ArrayType, StructField, StructType
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.splitmix64 import GOLDEN, mixed
 from sparkrec.transforms._common import require_at_least, require_columns, require_events
 
 NEGATIVES = "negatives"
@@ -38,11 +39,7 @@ _MAX_BLOCK_ROWS = 8192
 # Draws per block: small enough for the processor's cache and for any executor's memory.
 _BLOCK_DRAWS = 1 << 18
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_U64 = (1 << 64) - 1
-
 Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 
 
 def sample_negatives(
@@ -260,15 +257,7 @@ class _Sampler:
 def _noise(positions: pa.Array, num_slots: int, seed: int) -> npt.NDArray[np.float64]:
     """Uniform numbers in [0, 1), rows x slots, each a function of (seed, position, slot)."""
     keys = positions.cast(pa.int64()).to_numpy().astype(np.uint64)
-    start = _mix(keys ^ _mix(np.array([seed & _U64], dtype=np.uint64)))
-    steps = np.arange(num_slots, dtype=np.uint64) * np.uint64(_GOLDEN)
-    bits = _mix(start[:, None] + steps[None, :])
+    start = mixed(keys ^ mixed(np.array([seed % 2**64], np.uint64)))
+    steps = np.arange(num_slots, dtype=np.uint64) * np.uint64(GOLDEN)
+    bits = mixed(start[:, None] + steps[None, :])
     return (bits >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
-
-
-def _mix(words: Words) -> Words:
-    """One step of splitmix64 (Steele, Lea, Flood 2014), on each word."""
-    words = words + np.uint64(_GOLDEN)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

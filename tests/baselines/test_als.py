@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec import storage
-from sparkrec.baselines import _als_search, _mllib
+from sparkrec.baselines import _mllib
 from sparkrec.baselines._als_search import ALSSearcher
 from sparkrec.baselines._fold_in import FoldIn, Objective, Ratings, Weighting
 from sparkrec.baselines.als import ALS, ALSConfig, ALSModel
 from sparkrec.errors import DataError
+from sparkrec.retrieval import topk
 from sparkrec.retrieval.catalogue import Catalogue
 
 USERS, ITEMS = 30, 12
@@ -307,7 +308,7 @@ def test_answers_are_the_best_by_product_of_those_allowed(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the block of scores; equal vectors are told apart by the raw id."""
-    monkeypatch.setattr(_als_search, "_BLOCK_SCORES", block)
+    monkeypatch.setattr(topk, "_BLOCK_SCORES", block)
     rng = np.random.default_rng(4)
     ids = rng.permutation(ITEMS)
     vectors = rng.integers(-1, 2, (ITEMS, 2)).astype(np.float32)

@@ -67,7 +67,7 @@ def test_exact_search_is_brute_force(with_seen: bool, with_allowed: bool) -> Non
 def test_exact_search_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     index = build(Retrieval())
     whole = index.search(unit(QUERIES, 2), K, seen_pairs())
-    monkeypatch.setattr("sparkrec.retrieval.index._BLOCK_SCORES", 7 * ITEMS)
+    monkeypatch.setattr("sparkrec.retrieval.topk._BLOCK_SCORES", 7 * ITEMS)
     blocked = index.search(unit(QUERIES, 2), K, seen_pairs())
     assert np.array_equal(whole[1], blocked[1])
     assert np.allclose(whole[0], blocked[0], atol=1e-6)

@@ -52,6 +52,16 @@ def test_agrees_with_brute_force(
     check(scores, k, rng.permutation(items))
 
 
+@pytest.mark.parametrize("levels", [3, 200, 10_000_000])
+@pytest.mark.parametrize("masked", [0.0, 0.999])
+def test_agrees_with_brute_force_where_items_are_many(levels: int, masked: float) -> None:
+    """So many that only some groups of them are looked at."""
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, levels, (6, 7013)).astype(np.float32)
+    scores[rng.random(scores.shape) < masked] = -np.inf
+    check(scores, 15, rng.permutation(scores.shape[1]))
+
+
 def test_distinct_scores() -> None:
     rng = np.random.default_rng(0)
     check(rng.standard_normal((20, 500)).astype(np.float32), 10, rng.permutation(500))

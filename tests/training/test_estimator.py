@@ -228,7 +228,7 @@ def test_unknown_params() -> None:
 def test_wrong_values_name_their_block(params: dict[str, Any], message: str) -> None:
     estimator = DSSM(**params)
     with pytest.raises(ConfigError, match=message):
-        for name in estimator.blocks:
+        for name in estimator.config_blocks:
             estimator._block(name)
 
 

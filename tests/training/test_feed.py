@@ -269,3 +269,55 @@ def test_column_names() -> None:
     assert column_names("item", 0) == ["item"]
     assert column_names("user", 3) == ["user_0", "user_1", "user_2"]
     assert feed.column_names("user", 1) == ["user_0"]
+
+
+# ------------------------------------------------------------------- rows of like length together
+
+LENGTHS = [1 + 7 * row % 50 for row in range(300)]
+
+
+@pytest.fixture
+def padded(tmp_path: Path) -> str:
+    """300 rows of 50 columns; row r holds r + 1 as often as LENGTHS says, and zeros behind."""
+    matrix = np.zeros((300, 50), np.int64)
+    for row, length in enumerate(LENGTHS):
+        matrix[row, :length] = row + 1
+    table = pa.table({f"items_{i}": matrix[:, i] for i in range(50)})
+    pyarrow.parquet.write_table(table, tmp_path / "part.parquet")
+    return str(tmp_path)
+
+
+def test_rows_of_like_length_share_a_batch(padded: str) -> None:
+    choices = {"fields": {"items": 50}, "batch_size": 16}
+    plain = Feed(settings(padded, **choices))
+    dealt = Feed(settings(padded, batches_by_length="items", **choices))
+
+    def padding(batches: list[dict[str, Tensor]]) -> float:
+        used = sum(int((batch["items"] != 0).sum()) for batch in batches)
+        shape = [(batch["items"] != 0).sum(dim=1) for batch in batches]
+        return 1 - used / sum(len(lengths) * int(lengths.max()) for lengths in shape)
+
+    for epoch in (1, 2):
+        batches = run(dealt, epoch)
+        assert sorted(len(batch["items"]) for batch in batches) == [12] + [16] * 18
+        rows = [int(row) for batch in batches for row in batch["items"][:, 0]]
+        assert sorted(rows) == list(range(1, 301))
+        assert padding(batches) < 0.15 < 0.4 < padding(run(plain, epoch))
+
+
+def test_batches_by_length_come_in_random_but_fixed_order(padded: str) -> None:
+    choices = {"fields": {"items": 50}, "batch_size": 16, "batches_by_length": "items"}
+    first, second = Feed(settings(padded, **choices)), Feed(settings(padded, **choices))
+    for epoch in (1, 2):
+        one, two = run(first, epoch), run(second, epoch)
+        equal = [torch.equal(a["items"], b["items"]) for a, b in zip(one, two, strict=True)]
+        assert all(equal)
+        longest = [int((batch["items"] != 0).sum(dim=1).max()) for batch in one]
+        assert longest != sorted(longest)
+
+
+def test_closing_early_leaves_no_thread_by_length_either(padded: str) -> None:
+    source = Feed(settings(padded, fields={"items": 50}, batch_size=16, batches_by_length="items"))
+    with closing(source.epoch(1)) as batches:
+        next(batches)
+    assert not feed_threads()

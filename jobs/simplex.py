@@ -1,0 +1,23 @@
+"""Train SimpleX, index the items, recommend for every test row, and evaluate beside a yardstick."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.evaluation.job import read_inputs
+from sparkrec.evaluation.run import Run
+from sparkrec.models.simplex import SimpleXConfig
+from sparkrec.training.job import TwoTowerJob, two_tower_estimator
+
+
+def main(job: TwoTowerJob[SimpleXConfig], spark: SparkSession) -> None:
+    """Run the whole path, and print the table of metrics."""
+    tables = read_inputs(spark, job)
+    estimator = two_tower_estimator(job, tables)
+    run = Run(job, tables, keep=job.training.resume)
+    run.evaluate(run.model(estimator), "simplex")
+    run.evaluate_yardsticks()
+    print(run.finish())
+
+
+if __name__ == "__main__":
+    run_job(main, TwoTowerJob[SimpleXConfig])

@@ -1,0 +1,102 @@
+"""GRU4Rec: a recurrent network over a user's items, whose state finds the next one.
+
+Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016; Hidasi and
+Karatzoglou, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM
+2018. The state is multiplied with the output embedding of every item, plus the item's bias; with
+`constrained_embedding` input and output embeddings are one table (CIKM 2018, section 3.3).
+
+Use it where order matters and sessions are short or users new: it knows a user by their items
+alone. Training walks a window step by step, so its cost is linear in the window's length but the
+steps cannot run side by side; SASRec's can.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.nn.embedding import ItemTable
+
+
+@dataclass(frozen=True)
+class GRU4RecConfig:
+    """The network.
+
+    Attributes
+    ----------
+    max_len
+        Items of a history that are read, the last ones; also the steps of a training window.
+    hidden
+        Widths of the recurrent layers; the last is the width of the items' vectors.
+    embedding_dim
+        Width of the input embedding; with `constrained_embedding` that of the last layer.
+    constrained_embedding
+        One table for the items that are read and the items that are found.
+    dropout_embedding
+        Probability of dropping a number of an input embedding in training.
+    dropout_hidden
+        Probability of dropping a number of a layer's output in training.
+    bias
+        Whether every item has a score of its own beside the product.
+    """
+
+    max_len: int = 200
+    hidden: tuple[int, ...] = (128,)
+    embedding_dim: int = 128
+    constrained_embedding: bool = True
+    dropout_embedding: float = 0.0
+    dropout_hidden: float = 0.0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_len < 1:
+            raise ValueError("max_len must be at least 1")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError("hidden must name at least one width, each at least 1")
+        if self.embedding_dim < 1:
+            raise ValueError("embedding_dim must be at least 1")
+        if self.constrained_embedding and self.embedding_dim != self.hidden[-1]:
+            raise ValueError(
+                "constrained_embedding needs embedding_dim equal to the last of hidden: the items "
+                "that are read and found share their vectors"
+            )
+        for name in ("dropout_embedding", "dropout_hidden"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1)")
+
+
+class GRU4Rec(SequenceNetwork):
+    """Vectors have `hidden[-1]` numbers, and with `bias` one more: 1 of a step, the bias of an
+    item."""
+
+    def __init__(self, config: GRU4RecConfig, user: TowerInput, item: TowerInput) -> None:
+        super().__init__(user, item)
+        self.config = config
+        width = config.hidden[-1]
+        self.items = ItemTable(item.num_items, config.embedding_dim, config.embedding_dim**-0.5)
+        widths = pairwise((config.embedding_dim, *config.hidden))
+        self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
+        if not config.constrained_embedding:
+            self.output = ItemTable(item.num_items, width, width**-0.5)
+        if config.bias:
+            self.bias = ItemTable(item.num_items, 1, std=0.0)
+
+    def encode_steps(self, items: Tensor) -> Tensor:
+        states = F.dropout(self.items(items), self.config.dropout_embedding, self.training)
+        for layer in self.layers:
+            states, _ = layer(states)
+            states = F.dropout(states, self.config.dropout_hidden, self.training)
+        if self.config.bias:
+            states = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)
+        return states
+
+    def encode_items(self, features: Tensor) -> Tensor:
+        table = self.items if self.config.constrained_embedding else self.output
+        vectors: Tensor = table(features[:, 0])
+        if self.config.bias:
+            vectors = torch.cat([vectors, self.bias(features[:, 0])], dim=-1)
+        return vectors

@@ -1,0 +1,96 @@
+"""HRM: the items of the last transaction pooled to one vector, and that pooled with the user's.
+
+Wang et al., "Learning Hierarchical Representation Model for Next Basket Recommendation", SIGIR
+2015. The first layer pools the items of the history, the second the result and the user (eq. 1);
+the score is the product with the item's vector, which items read and items found share. Max pooling
+lets factors interact without any weights; two layers of averages make a linear model. On baskets
+the history is the last basket; on single events it is the recent items.
+
+Use it for next baskets, and as a baseline with no weights but the embeddings. It sees the history
+as a bag.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+
+Pooling = Literal["mean", "max", "sum"]
+
+
+@dataclass(frozen=True)
+class HRMConfig:
+    """The network.
+
+    Attributes
+    ----------
+    max_len
+        Items of a history that are read, the last ones.
+    embedding_dim
+        Width of all vectors.
+    item_pooling, user_pooling
+        The first layer's operation, over the items, and the second's, over their result and the
+        user's embedding.
+    dropout
+        Probability of dropping a number of an item's or user's embedding in training.
+    cosine
+        Score by the cosine, as the other two-tower models do; false gives the paper's product.
+    """
+
+    max_len: int = 10
+    embedding_dim: int = 64
+    item_pooling: Pooling = "mean"
+    user_pooling: Pooling = "mean"
+    dropout: float = 0.0
+    cosine: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_len", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie in [0, 1)")
+
+
+class HRM(nn.Module):
+    """Vectors have `embedding_dim` numbers; a user without anything known gets zeros."""
+
+    def __init__(self, config: HRMConfig, user: TowerInput, item: TowerInput) -> None:
+        super().__init__()
+        dim = config.embedding_dim
+        self.config, self.history_length = config, user.dense
+        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices)
+        self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+
+    def encode_users(self, features: Tensor) -> Tensor:
+        """User-side rows [batch, user width] to vectors [batch, dim]."""
+        config, history = self.config, features[:, : self.history_length]
+        items = F.dropout(self.items(history), config.dropout, self.training)
+        transaction = _pool(items, history != 0, config.item_pooling)
+        own = self.user_embedding.separate(features[:, self.history_length :])
+        own = F.dropout(own, config.dropout, self.training)
+        parts = torch.cat([transaction[:, None], own], dim=1)
+        # A part without anything known is all zeros, and does not take part.
+        return self._scaled(_pool(parts, (parts != 0).any(dim=-1), config.user_pooling))
+
+    def encode_items(self, features: Tensor) -> Tensor:
+        """Item-side rows [batch, 1] to vectors [batch, dim]."""
+        return self._scaled(self.items(features[:, 0]))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.config.cosine else vectors
+
+
+def _pool(vectors: Tensor, known: Tensor, how: Pooling) -> Tensor:
+    """[batch, n, dim] to [batch, dim], over those that are `known` [batch, n]; zeros for none."""
+    if how == "max":
+        lowest = torch.finfo(vectors.dtype).min
+        highest = vectors.masked_fill(~known[..., None], lowest).amax(dim=1)
+        return highest * known.any(dim=1, keepdim=True)
+    total = (vectors * known[..., None]).sum(dim=1)
+    return total / known.sum(dim=1, keepdim=True).clamp(min=1) if how == "mean" else total

@@ -1,0 +1,113 @@
+"""SASRec: causal self-attention over a user's items; the last step's vector finds the next one.
+
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. As in later comparisons
+(Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?",
+RecSys 2023) it is trained with a softmax over items, which the paper did not do, and layer
+normalisation stands before each block.
+
+The yardstick of sequential recommendation: strong where histories are long. Attention costs the
+square of the window's length, and every step of a window is trained at once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.nn.embedding import ItemTable
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """The network.
+
+    Attributes
+    ----------
+    max_len
+        Items of a history that are read, the last ones; also the steps of a training window.
+    dim
+        Width of embeddings and of every layer.
+    blocks
+        Pairs of self-attention and feed-forward layers.
+    heads
+        Attention heads; they share `dim`.
+    feed_forward
+        Width inside the feed-forward layers, in multiples of `dim`.
+    dropout
+        Probability of dropping a number of the embeddings and of each layer's output.
+    """
+
+    max_len: int = 200
+    dim: int = 128
+    blocks: int = 2
+    heads: int = 2
+    feed_forward: int = 4
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("max_len", "dim", "blocks", "heads", "feed_forward"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.dim % self.heads:
+            raise ValueError("dim must be a multiple of heads")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie in [0, 1)")
+
+
+class SASRec(SequenceNetwork):
+    """Vectors have `dim` numbers; items have one embedding, read and found alike."""
+
+    def __init__(self, config: SASRecConfig, user: TowerInput, item: TowerInput) -> None:
+        super().__init__(user, item)
+        self.config = config
+        std = config.dim**-0.5
+        self.items = ItemTable(item.num_items, config.dim, std)
+        self.positions = nn.Parameter(torch.randn(config.max_len, config.dim) * std)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def encode_steps(self, items: Tensor) -> Tensor:
+        states = self.items(items) + self.positions[: items.shape[1]]
+        states = F.dropout(states, self.config.dropout, self.training)
+        # Padding stands behind the last item, where no step looks.
+        for block in self.blocks:
+            states = block(states)
+        return self.norm(states)
+
+    def encode_items(self, features: Tensor) -> Tensor:
+        vectors: Tensor = self.items(features[:, 0])
+        return vectors
+
+
+class _Block(nn.Module):
+    """Self-attention and a feed-forward layer, each added to what it was given."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.heads, self.dropout = config.heads, config.dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.queries_keys_values = nn.Linear(dim, 3 * dim)
+        self.mix = nn.Linear(dim, dim)
+        self.widen = nn.Linear(dim, config.feed_forward * dim)
+        self.narrow = nn.Linear(config.feed_forward * dim, dim)
+
+    def forward(self, states: Tensor) -> Tensor:
+        states = states + self._dropped(self._attend(self.attention_norm(states)))
+        widened = F.gelu(self.widen(self.forward_norm(states)))
+        return states + self._dropped(self.narrow(widened))
+
+    def _attend(self, states: Tensor) -> Tensor:
+        batch, steps, dim = states.shape
+        split = self.queries_keys_values(states).view(batch, steps, 3, self.heads, -1)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.mix(mixed.transpose(1, 2).reshape(batch, steps, dim))
+
+    def _dropped(self, states: Tensor) -> Tensor:
+        return F.dropout(states, self.dropout, self.training)

@@ -1,0 +1,95 @@
+"""SimpleX: a user as an embedding mixed with the items of the recent history.
+
+Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021. The user
+vector is g times the user's own embedding plus (1 - g) times the aggregated items after a linear
+map (eq. 4); scores are cosines, and the loss is meant to be `ccl` (eq. 1), with many negatives.
+
+Use it as a light model where history says most: it trains as fast as matrix factorisation, and its
+items need no features. It sees the history as a bag, and knows neither items nor users that train
+does not have (a new user is answered from the history).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+
+
+@dataclass(frozen=True)
+class SimpleXConfig:
+    """The network.
+
+    Attributes
+    ----------
+    max_len
+        Items of a history that are read, the last ones.
+    embedding_dim
+        Width of all vectors.
+    aggregation
+        How a history becomes a vector: the `mean` of its items; `self_attention`, weighed by what
+        they are; `user_attention`, weighed by what they are to the user.
+    user_weight
+        The g of eq. 4: the share of the user's own embedding, the rest is the history's.
+    dropout
+        Probability of dropping a number of the user's vector in training.
+    """
+
+    max_len: int = 10
+    embedding_dim: int = 64
+    aggregation: Literal["mean", "self_attention", "user_attention"] = "mean"
+    user_weight: float = 0.5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_len", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if not 0 <= self.user_weight <= 1:
+            raise ValueError("user_weight must lie in [0, 1]")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie in [0, 1)")
+
+
+class SimpleX(nn.Module):
+    """Gives unit vectors of `embedding_dim` numbers; a user without anything known gets zeros."""
+
+    def __init__(self, config: SimpleXConfig, user: TowerInput, item: TowerInput) -> None:
+        super().__init__()
+        dim = config.embedding_dim
+        self.config, self.history_length = config, user.dense
+        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices)
+        self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+        self.mix = nn.Linear(dim, dim, bias=False)
+        if config.aggregation != "mean":
+            self.attention = nn.Linear(dim, dim)
+        if config.aggregation == "self_attention":
+            self.query = nn.Parameter(torch.randn(dim) * dim**-0.5)
+
+    def encode_users(self, features: Tensor) -> Tensor:
+        """User-side rows [batch, user width] to unit vectors [batch, dim]."""
+        own = self.user_embedding.separate(features[:, self.history_length :]).sum(dim=1)
+        history = self.mix(self._aggregate(features[:, : self.history_length], own))
+        weight = self.config.user_weight
+        mixed = F.dropout(weight * own + (1 - weight) * history, self.config.dropout, self.training)
+        return F.normalize(mixed, dim=-1)
+
+    def encode_items(self, features: Tensor) -> Tensor:
+        """Item-side rows [batch, 1] to unit vectors [batch, dim]."""
+        return F.normalize(self.items(features[:, 0]), dim=-1)
+
+    def _aggregate(self, history: Tensor, own: Tensor) -> Tensor:
+        """The vector of a history [batch, length]; zeros without items."""
+        items, known = self.items(history), (history != 0)[..., None]
+        if self.config.aggregation == "mean":
+            return items.sum(dim=1) / known.sum(dim=1).clamp(min=1)
+        keys = torch.tanh(self.attention(items))
+        query = self.query if self.config.aggregation == "self_attention" else own[:, :, None]
+        logits = (keys @ query).view(*history.shape, 1)
+        lowest = torch.finfo(logits.dtype).min
+        share = torch.softmax(logits.masked_fill(~known, lowest), dim=1)
+        return (share * known * items).sum(dim=1)

@@ -1,0 +1,59 @@
+"""The pyspark.ml Estimator of sequence models: training rows are windows of events."""
+
+from typing import Any, ClassVar
+
+from pyspark.sql import DataFrame
+
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.schema.parser import FeatureSchema
+from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_windows
+from sparkrec.training.estimator import TwoTowerRetriever, plain_schema
+from sparkrec.training.rows import hold_out_last
+from sparkrec.training.settings import Loss
+from sparkrec.training.sides import QueryEncoder
+
+
+class SequenceRetriever(TwoTowerRetriever):
+    """Trains a network that reads a user's items in their order.
+
+    The parameters are those of every two-tower retriever, but `train` is an events table (user,
+    item, timestamp, position), with all events of a user: each is a step of a window and the
+    answer to the steps before it. Without a config the loss is the softmax over all items.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {
+        "loss": Loss(name="softmax", negatives="all", temperature=1.0)
+    }
+
+    def _schemas(self) -> tuple[FeatureSchema, FeatureSchema]:
+        columns = self.columns
+        return (
+            self.user_schema or plain_schema((columns.recent_items,)),
+            self.item_schema or plain_schema((columns.item,)),
+        )
+
+    def _training_rows(
+        self, dataset: DataFrame, user_schema: FeatureSchema
+    ) -> tuple[DataFrame, DataFrame | None]:
+        if self._block("loss").negatives == "given":
+            raise ConfigError(
+                "loss.negatives: given is for two-tower models; a sequence model takes in_batch, "
+                "sampled or all"
+            )
+        for name in (LABEL, NEGATIVES):
+            if name in dataset.columns:
+                raise DataError(
+                    f"train has the column `{name}`, so it is made for a two-tower model; give a "
+                    "sequence model the events themselves"
+                )
+        if self._block("training").early_stopping is None:
+            return dataset, None
+        if self.validation is not None:
+            return dataset, self.validation
+        return hold_out_last(dataset, self.columns)
+
+    def _encode(self, train: DataFrame, users: QueryEncoder, path: str) -> Encoded:
+        columns, workers = self.columns, self.get("workers")
+        return encode_windows(
+            train, columns, users.length, users.catalogue, path, workers, self.get("seed")
+        )

@@ -1,0 +1,55 @@
+"""Windows over a user's events: the training rows of sequence models."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec.columns import Columns
+from sparkrec.transforms._common import moment, require_at_least, require_events
+
+WINDOW = "window"
+_ITEMS, _END = "_sr_items", "_sr_end"
+
+
+def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
+    """Cut each user's items, in order, into windows of `steps` items and the one that follows each.
+
+    Parameters
+    ----------
+    events
+        One row an event, in any order; rows without an item are left out.
+    steps
+        Items of a window that are read, at least 1; a window has one item more, the last one's
+        answer.
+
+    Returns
+    -------
+    DataFrame
+        Columns `columns.user` and `window`: array of 2 to `steps` + 1 items, oldest first. Every
+        item of a user but the first is an answer exactly once. Windows are cut from the end, so
+        that only a user's earliest has fewer items. Users with one event have none.
+
+    Raises
+    ------
+    DataError
+        A column is missing.
+    ConfigError
+        `steps` is below 1.
+
+    Notes
+    -----
+    One shuffle by user; a user's items must fit in a row.
+    """
+    require_events(events, columns)
+    require_at_least("steps", steps, 1)
+    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
+    known = events.where(F.col(columns.item).isNotNull())
+    ordered = known.groupBy(columns.user).agg(
+        F.sort_array(F.collect_list(entry))["item"].alias(_ITEMS)
+    )
+    # Ends of the windows, as places from 1.
+    ends = F.sequence(F.size(_ITEMS), F.lit(2), F.lit(-steps))
+    long_enough = ordered.where(F.size(_ITEMS) > 1)
+    ended = long_enough.select(columns.user, _ITEMS, F.explode(ends).alias(_END))
+    start = F.greatest(F.col(_END) - steps, F.lit(1))
+    window = F.slice(_ITEMS, start, F.col(_END) - start + 1)
+    return ended.select(columns.user, window.alias(WINDOW))

@@ -1,0 +1,148 @@
+"""GRU4Rec and SASRec: what a step may know, and their equations."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
+from sparkrec.models.sasrec import SASRec, SASRecConfig
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.two_tower import TowerInput
+
+USER, ITEM = TowerInput(2, (), 6, 9), TowerInput(2, (), 1, 9)
+WINDOWS = torch.tensor([[2, 3, 4, 5, 0, 0], [8, 2, 0, 0, 0, 0], [3, 3, 7, 6, 5, 4]])
+
+
+def gru(**settings: Any) -> GRU4Rec:
+    torch.manual_seed(0)
+    defaults = {"max_len": 6, "hidden": (4,), "embedding_dim": 4}
+    return GRU4Rec(GRU4RecConfig(**{**defaults, **settings}), USER, ITEM).eval()
+
+
+def sasrec(**settings: Any) -> SASRec:
+    torch.manual_seed(0)
+    defaults = {"max_len": 6, "dim": 4, "blocks": 2, "heads": 2}
+    return SASRec(SASRecConfig(**{**defaults, **settings}), USER, ITEM).eval()
+
+
+NETWORKS = {
+    "gru": gru,
+    "gru of two layers": lambda **s: gru(hidden=(5, 4), **s),
+    "gru with an output table": lambda **s: gru(hidden=(3,), constrained_embedding=False, **s),
+    "gru without bias": lambda **s: gru(bias=False, **s),
+    "sasrec": sasrec,
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> SequenceNetwork:
+    found: SequenceNetwork = NETWORKS[request.param]()
+    return found
+
+
+def test_a_step_knows_nothing_of_later_ones(network: SequenceNetwork) -> None:
+    changed = WINDOWS.clone()
+    changed[:, 3:] = torch.tensor([8, 6, 2])
+    before, after = network.encode_steps(WINDOWS), network.encode_steps(changed)
+    assert torch.allclose(before[:, :3], after[:, :3], atol=1e-6)
+    assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
+
+
+def test_rows_do_not_know_of_each_other(network: SequenceNetwork) -> None:
+    alone = torch.cat([network.encode_steps(row[None]) for row in WINDOWS])
+    assert torch.allclose(network.encode_steps(WINDOWS), alone, atol=1e-6)
+
+
+def test_a_query_is_its_last_step_whatever_stands_behind(network: SequenceNetwork) -> None:
+    found = network.encode_users(WINDOWS)
+    for row, length in enumerate((4, 2, 6)):
+        wanted = network.encode_steps(WINDOWS[row : row + 1, :length])[0, -1]
+        assert torch.allclose(found[row], wanted, atol=1e-6)
+
+
+def test_no_history_gives_zeros_and_so_do_reserved_items(network: SequenceNetwork) -> None:
+    assert network.encode_users(torch.zeros(2, 6, dtype=torch.long)).abs().sum() == 0
+    assert network.encode_items(torch.tensor([[0], [1]])).abs().sum() == 0
+
+
+def test_gru_equations() -> None:
+    """One layer by hand: reset and update gates, ICLR 2016 section 3."""
+    network = gru(bias=False)
+    layer = network.layers[0]
+    embedded, state = network.items(WINDOWS[0, :4]), torch.zeros(4)
+    for step in embedded:
+        from_input = layer.weight_ih_l0 @ step + layer.bias_ih_l0
+        from_state = layer.weight_hh_l0 @ state + layer.bias_hh_l0
+        reset = torch.sigmoid(from_input[:4] + from_state[:4])
+        update = torch.sigmoid(from_input[4:8] + from_state[4:8])
+        new = torch.tanh(from_input[8:] + reset * from_state[8:])
+        state = (1 - update) * new + update * state
+    assert torch.allclose(network.encode_users(WINDOWS[:1])[0], state, atol=1e-6)
+
+
+def test_gru_bias_is_a_number_more() -> None:
+    network = gru()
+    with torch.no_grad():
+        network.bias.weight[5] = 0.7
+    users, items = network.encode_users(WINDOWS), network.encode_items(torch.tensor([[5], [6]]))
+    plain = users[:, :-1] @ items[:, :-1].T
+    assert torch.allclose(users @ items.T - plain, torch.tensor([0.7, 0.0]), atol=1e-6)
+
+
+def attention_by_hand(network: SASRec, items: Tensor) -> Tensor:
+    """Explicit heads and an explicit mask, one row."""
+    states = network.items(items) + network.positions[: len(items)]
+    later = torch.ones(len(items), len(items)).triu(1).bool()
+    for block in network.blocks:
+        normed = block.attention_norm(states)
+        queries, keys, values = block.queries_keys_values(normed).split(4, dim=-1)
+        heads = []
+        for head in (slice(0, 2), slice(2, 4)):
+            logits = queries[:, head] @ keys[:, head].T / 2**0.5
+            heads.append(logits.masked_fill(later, -torch.inf).softmax(-1) @ values[:, head])
+        states = states + block.mix(torch.cat(heads, dim=-1))
+        widened = torch.nn.functional.gelu(block.widen(block.forward_norm(states)))
+        states = states + block.narrow(widened)
+    return network.norm(states)
+
+
+def test_sasrec_equations() -> None:
+    network = sasrec()
+    found = network.encode_steps(WINDOWS[2:])[0]
+    assert torch.allclose(found, attention_by_hand(network, WINDOWS[2]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(gru, "dropout_embedding"), (gru, "dropout_hidden"), (sasrec, "dropout")],
+)
+def test_dropout_is_for_training(make: Any, name: str) -> None:
+    plain, dropping = make(), make(**{name: 0.5})
+    assert torch.equal(plain.encode_steps(WINDOWS), dropping.encode_steps(WINDOWS))
+    dropping.train()
+    assert not torch.allclose(plain.encode_steps(WINDOWS), dropping.encode_steps(WINDOWS))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_len": 0}, "max_len must be at least 1"),
+        ({"hidden": ()}, "hidden must name"),
+        ({"hidden": (64,)}, "constrained_embedding needs embedding_dim"),
+        ({"dropout_hidden": 1.0}, "dropout_hidden must lie"),
+    ],
+)
+def test_gru_mistakes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GRU4RecConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"heads": 3}, "multiple of heads"), ({"dropout": -0.1}, "dropout must lie")],
+)
+def test_sasrec_mistakes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SASRecConfig(**settings)

@@ -1,0 +1,45 @@
+"""The blocked softmax over all items, against Torch's."""
+
+import pytest
+import torch
+
+from sparkrec.nn import losses
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 19])
+def test_equals_cross_entropy_and_so_do_its_gradients(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", block)
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    positive = torch.tensor([0, 5, 2, 2, 1, 0, 3, 4, 5])
+    (3 * losses.full_softmax_loss(queries, items, positive)).backward()
+    found = queries.grad.clone(), items.grad.clone()
+    queries.grad = items.grad = None
+    wanted = torch.nn.functional.cross_entropy(queries @ items.T, positive)
+    assert losses.full_softmax_loss(queries, items, positive).item() == pytest.approx(wanted.item())
+    (3 * wanted).backward()
+    assert torch.allclose(found[0], queries.grad)
+    assert torch.allclose(found[1], items.grad)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    queries = torch.tensor([[1e4]], requires_grad=True)
+    items = torch.tensor([[1.0], [-1.0]])
+    loss = losses.full_softmax_loss(queries, items, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(2e4)
+    assert queries.grad.item() == pytest.approx(2.0)
+
+
+def test_is_the_softmax_of_one_positive_among_all_others() -> None:
+    """The same number as `softmax_loss` with every other item as a negative."""
+    queries, items = torch.randn(5, 3), torch.randn(4, 3)
+    positive = torch.tensor([0, 1, 2, 3, 0])
+    scores = queries @ items.T
+    mask = torch.arange(4) != positive[:, None]
+    own = scores.gather(1, positive[:, None])[:, 0]
+    wanted = losses.softmax_loss(own, scores, mask)
+    assert losses.full_softmax_loss(queries, items, positive).item() == pytest.approx(wanted.item())
