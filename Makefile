@@ -45,7 +45,9 @@ ml-1m: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_loo_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
-	$(SUBMIT) -m sparkrec.storage schema/dssm/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/dssm
+	for model in dssm simplex hrm gru4rec sasrec; do \
+		$(SUBMIT) -m sparkrec.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
+	done
 
 results: install
 	$(SUBMIT) -m sparkrec.evaluation.results

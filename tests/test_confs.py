@@ -14,7 +14,11 @@ from sparkrec.evaluation.job import RetrievalJob
 REPO = Path(__file__).parents[1]
 CONFS = sorted((REPO / "conf").glob("*.yaml"))
 JOBS = {path.stem: path for path in (REPO / "jobs").glob("*.py") if path.stem != "__init__"}
-ENVIRON = {"MY_S3_BUCKET": "s3://bucket/some prefix", "ML_1M": "/data/ml-1m"}
+ENVIRON = {
+    "MY_S3_BUCKET": "s3://bucket/some prefix",
+    "ML_1M": "/data/ml-1m",
+    "RSC15": "/data/rsc15",
+}
 
 
 def job_name(conf: Path) -> str:

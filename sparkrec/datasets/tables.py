@@ -108,23 +108,64 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
         raise explained from None
 
 
+@dataclass(frozen=True)
+class ReadEvents:
+    """Raw events as canonical ones.
+
+    Attributes
+    ----------
+    events
+        User, item, timestamp, position, and what else the source keeps.
+    read
+        What they are made of, persisted; to be unpersisted when they are written.
+    bad_rows, left_out
+        Rows that are not among them, by reason.
+    first_and_last
+        Their days.
+    """
+
+    events: DataFrame
+    read: DataFrame
+    bad_rows: dict[str, int]
+    left_out: dict[str, int]
+    first_and_last: tuple[dt.date, dt.date]
+
+
+def read_events(
+    spark: SparkSession, source: EventsSource, names: Columns, max_bad_rows: int, key: str
+) -> ReadEvents:
+    """Read raw events; `key` is the conf's key of the source, for messages.
+
+    Raises
+    ------
+    StorageError
+        The source is missing.
+    DataError
+        There are more bad rows than `max_bad_rows`, or no event is left.
+    """
+    parsed = parse_events(spark, source, names)
+    usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
+    good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
+    read = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
+    per_hour = ranking.hours(read)
+    if source.drop_duplicates:
+        left_out["duplicates"] = usable - sum(per_hour.values())
+    first, last = (
+        dt.datetime.fromtimestamp(hour * 3600, dt.UTC).date()
+        for hour in (min(per_hour), max(per_hour))
+    )
+    events = _finish(ranking.rank(read, per_hour, names.position), names)
+    return ReadEvents(events, read, bad, left_out, (first, last))
+
+
 def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
     source, names = config.input.events, config.columns
-    parsed = parse_events(spark, source, names)
-    usable, bad, left_out = judge(parsed, source, config.max_bad_rows, "input.events")
-    bad_rows, notes = {f"events: {reason}": n for reason, n in bad.items()}, {}
-    good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
-    events = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
+    found = read_events(spark, source, names, config.max_bad_rows, "input.events")
+    events, left_out = found.read, found.left_out
+    bad_rows = {f"events: {reason}": n for reason, n in found.bad_rows.items()}
+    notes = {"first and last day": ", ".join(map(str, found.first_and_last))}
     try:
-        per_hour = ranking.hours(events)
-        if source.drop_duplicates:
-            left_out["duplicates"] = usable - sum(per_hour.values())
-        days = [
-            dt.datetime.fromtimestamp(hour * 3600, dt.UTC).date()
-            for hour in (min(per_hour), max(per_hour))
-        ]
-        notes["first and last day"] = f"{days[0]}, {days[1]}"
-        tables = {"events": _finish(ranking.rank(events, per_hour, names.position), config)}
+        tables = {"events": found.events}
         for table, name in (("users", names.user), ("items", names.item)):
             keys = events.select(column(name)).distinct()
             given: FeaturesSource | None = getattr(config.input, table)
@@ -149,9 +190,8 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
     return Prepared(config.output_path, rows, bad_rows, left_out, notes)
 
 
-def _finish(ranked: DataFrame, config: PrepareOwn) -> DataFrame:
+def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
     """The event's columns in their canonical order, with the time in seconds."""
-    names = config.columns
     seconds = F.floor(F.col(ranking.MICROS) / 1_000_000).alias(names.timestamp)
     lead = (names.user, names.item, names.position)
     rest = [name for name in ranked.columns if name not in (*lead, ranking.MICROS, ORDER)]

@@ -79,6 +79,12 @@ _PROTOCOLS = {
             "items.",
         ),
         Protocol(
+            "session_next",
+            "every event of a test session after its first is queried with the session's events "
+            "before it and ranked among the items of train; test events of other items are left "
+            "out beforehand.",
+        ),
+        Protocol(
             "next_basket",
             "each user's last basket is queried with the baskets before it; every item in it is "
             "relevant.",

@@ -165,11 +165,13 @@ def format_markdown(runs: Mapping[str, Mapping[str, Any]], k: int = 20) -> str:
         By conf name, the contents of the run's `metrics.json`. A yardstick, a result of another
         model than the run's own, is left out: it has a run of its own.
     k
-        Cut-off of the metrics. Published figures are at 20 and are shown for no other.
+        Cut-off of the metrics; recall and NDCG at 10, which `leave_one_out` is mostly read by,
+        stand beside them. Published figures are at 20 and are shown for no other.
     """
     header = f"| model | conf | protocol | seen | precision@{k} | recall@{k} | MAP@{k} | NDCG@{k} |"
-    header += f" coverage@{k} | popularity@{k} | fit s | published recall / NDCG |"
-    lines = [header, "|---" * 4 + "|--:" * 7 + "|---|"]
+    header += f" recall@10 | NDCG@10 | coverage@{k} | popularity@{k} | fit s |"
+    header += " published recall / NDCG |"
+    lines = [header, "|---" * 4 + "|--:" * 9 + "|---|"]
     for conf, run in runs.items():
         fit = run["seconds"].get("fit")
         for result in map(Result.from_json, run["results"]):
@@ -187,6 +189,8 @@ def format_markdown(runs: Mapping[str, Mapping[str, Any]], k: int = 20) -> str:
                 _cell(result, f"recall@{k}", interval=True),
                 _cell(result, f"map@{k}"),
                 _cell(result, f"ndcg@{k}", interval=True),
+                _cell(result, "recall@10"),
+                _cell(result, "ndcg@10"),
                 _cell(result, f"coverage@{k}"),
                 _cell(result, f"popularity@{k}", digits=0),
                 "-" if fit is None else f"{fit:,.1f}",

@@ -69,7 +69,9 @@ def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None)
     return (every.logsumexp(dim=1) - positive).mean()
 
 
-def full_softmax_loss(queries: Tensor, items: Tensor, positive: Tensor) -> Tensor:
+def full_softmax_loss(
+    queries: Tensor, items: Tensor, positive: Tensor, half_precision: bool = False
+) -> Tensor:
     """Cross-entropy of each query's positive among all items, without keeping every score.
 
     Scores are computed a block of queries at a time, and what the gradient needs of a block is
@@ -83,20 +85,30 @@ def full_softmax_loss(queries: Tensor, items: Tensor, positive: Tensor) -> Tenso
         [items, dim]; a score is the inner product.
     positive
         Row of each query's positive among the items, [batch].
+    half_precision
+        Multiply in bfloat16, with sums in float32: two to four times as fast on processors that
+        have it, at three digits of a score.
     """
-    return _FullSoftmax.apply(queries, items, positive)
+    return _FullSoftmax.apply(queries, items, positive, half_precision)
 
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor, positive: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, positive: Tensor, half_precision: bool
+    ) -> Tensor:
         needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         block = max(1, _BLOCK_SCORES // len(items))
         total = queries.new_zeros(())
         to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
+        kind = torch.bfloat16 if half_precision else queries.dtype
+        all_items = items.to(kind)
         for start in range(0, len(queries), block):
-            part, own = queries[start : start + block], positive[start : start + block, None]
-            scores = part @ items.T
+            part, own = (
+                queries[start : start + block].to(kind),
+                positive[start : start + block, None],
+            )
+            scores = (part @ all_items.T).to(queries.dtype)
             own_scores = scores.gather(1, own)
             highest = scores.amax(dim=1, keepdim=True)
             # From here on `scores` holds what the positives' scores are pushed towards.
@@ -105,15 +117,16 @@ class _FullSoftmax(torch.autograd.Function):
             if needed:
                 scores.div_(sums * len(queries))
                 scores.scatter_add_(1, own, scores.new_full(own.shape, -1 / len(queries)))
-                torch.mm(scores, items, out=to_queries[start : start + block])
-                to_items.addmm_(scores.T, part)
+                shares = scores.to(kind)
+                to_queries[start : start + block] = shares @ all_items
+                to_items += shares.T @ part
         ctx.save_for_backward(to_queries, to_items)
         return total / len(queries)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_queries, to_items = ctx.saved_tensors
-        return to_queries * gradient, to_items * gradient, None
+        return to_queries * gradient, to_items * gradient, None, None
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:

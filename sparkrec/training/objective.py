@@ -65,7 +65,8 @@ class Objective(nn.Module):
         if settings.negatives == "all" and settings.name == "softmax":
             items = self._encode(self.item_features[_FIRST_ITEM:])
             positives = targets - _FIRST_ITEM
-            loss = losses.full_softmax_loss(queries, items, positives)
+            half = settings.half_precision
+            loss = losses.full_softmax_loss(queries, items, positives, half)
             return loss, *self._pairs_of_others(queries, items, positives)
         candidates, draws = self._candidates(targets)
         scores = queries @ self._encode(self.item_features[candidates]).T

@@ -64,6 +64,8 @@ class Loss:
         How hard `bpr_max` and `top1_max` hold the negatives' scores near zero.
     calibration
         The t of `gbce`: 0 is plain bce, 1 gives calibrated probabilities.
+    half_precision
+        Multiply in bfloat16 where `softmax` goes over `all` items.
     """
 
     name: Literal[
@@ -78,6 +80,7 @@ class Loss:
     negative_weight: float = 1.0
     score_regularisation: float = 1.0
     calibration: float = 0.75
+    half_precision: bool = False
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:

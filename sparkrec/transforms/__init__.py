@@ -1,4 +1,4 @@
-"""Table to table on Spark: history, splits, filters, negatives. Imports no Torch."""
+"""Table to table on Spark: sessions, history, splits, filters, negatives. Imports no Torch."""
 
 from sparkrec.transforms._common import tail
 from sparkrec.transforms.filters import date_range, k_core, positives

@@ -39,7 +39,9 @@ def test_a_threshold_needs_a_rating(spark: SparkSession) -> None:
 def test_unknown_protocol_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown protocol 'last3'; did you mean 'last_3'\?"):
         protocol("last3")
-    with pytest.raises(ConfigError, match="known: last_3, leave_one_out, next_basket"):
+    with pytest.raises(
+        ConfigError, match="known: last_3, leave_one_out, session_next, next_basket"
+    ):
         protocol("zzz")
 
 

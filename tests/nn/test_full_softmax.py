@@ -43,3 +43,22 @@ def test_is_the_softmax_of_one_positive_among_all_others() -> None:
     own = scores.gather(1, positive[:, None])[:, 0]
     wanted = losses.softmax_loss(own, scores, mask)
     assert losses.full_softmax_loss(queries, items, positive).item() == pytest.approx(wanted.item())
+
+
+def test_half_precision_is_close() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(200, 32, generator=generator, requires_grad=True)
+    items = torch.randn(300, 32, generator=generator, requires_grad=True)
+    positive = torch.randint(0, 300, (200,), generator=generator)
+    found = []
+    for half in (False, True):
+        queries.grad = items.grad = None
+        loss = losses.full_softmax_loss(queries, items, positive, half)
+        loss.backward()
+        found.append((loss, queries.grad, items.grad))
+    exact, rough = found
+    assert rough[0].item() == pytest.approx(exact[0].item(), rel=2e-3)
+    for one, other in zip(exact[1:], rough[1:], strict=True):
+        assert other.dtype == torch.float32
+        assert (one - other).norm() / one.norm() < 0.01
+        assert not torch.equal(one, other)

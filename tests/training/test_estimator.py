@@ -121,7 +121,7 @@ def test_what_the_model_knows(model: DSSMModel) -> None:
     assert np.allclose(np.linalg.norm(model.item_vectors, axis=1), 1, atol=1e-5)
     columns = ("user", "last_movie", "recent_movie_ids")
     assert model.user_encoder.schema.columns == columns
-    assert model.item_encoder.schema.columns == ("movie_id",)
+    assert model.item_encoder.features.schema.columns == ("movie_id",)
     assert set(model.seconds) == {"prepare", "fit", "index"}
     assert [entry["epoch"] for entry in model.about["history"]] == list(range(1, 16))
     assert model.about["training_rows"] == 4 * USERS
@@ -325,8 +325,8 @@ def test_features_and_crosses_of_both_sides(
         exclude_seen=False,
     )
     fitted = estimator.fit(train)
-    assert fitted.item_encoder.slices == [(0, 1), (1, 3), (3, 5)]
-    assert fitted.item_encoder.buckets == {"genre#year": 50}
+    assert fitted.item_encoder.features.slices == [(0, 1), (1, 3), (3, 5)]
+    assert fitted.item_encoder.features.buckets == {"genre#year": 50}
     assert len(fitted.catalogue) == ITEMS
     asked = queries(train)
     found = answers(fitted, asked)
@@ -389,7 +389,7 @@ def test_going_on_with_more_data(
     assert len(grown.catalogue) == 2 * ITEMS
     assert np.allclose(grown.item_vectors[:ITEMS], model.item_vectors, atol=1e-5)
 
-    old, new = model.user_encoder, grown.user_encoder
+    old, new = model.user_encoder.features, grown.user_encoder.features
     assert new.hashes[: len(old.hashes)].tolist() == old.hashes.tolist()
     assert new.num_rows > old.num_rows
     assert new.widths == old.widths

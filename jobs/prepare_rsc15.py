@@ -1,0 +1,15 @@
+"""Turn the clicks of RecSys Challenge 2015 into train events and test queries."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.datasets.rsc15 import PrepareRSC15, prepare_rsc15
+
+
+def main(config: PrepareRSC15, spark: SparkSession) -> None:
+    """Prepare the tables and print what was written."""
+    print(prepare_rsc15(spark, config))
+
+
+if __name__ == "__main__":
+    run_job(main, PrepareRSC15)

@@ -1,0 +1,135 @@
+"""RecSys Challenge 2015: clicks of an online shop, in anonymous sessions.
+
+Two forms are read: the challenge's own `yoochoose-clicks.dat` (session, time, item, category; no
+header), which is filtered and split as GRU4Rec's authors do, and files that they have prepared so
+already (`SessionId`, `ItemId`, `Time`, tab-separated, one file for train and one for test).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.columns import Columns
+from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
+from sparkrec.datasets.raw.events import EventsSource, RawColumns
+from sparkrec.datasets.raw.sources import CsvOptions
+from sparkrec.datasets.raw.timestamps import TimestampOptions
+from sparkrec.datasets.tables import read_events
+from sparkrec.errors import DataError
+from sparkrec.transforms.filters import k_core
+from sparkrec.transforms.session_queries import last_sessions, session_queries
+
+COLUMNS = Columns(user="session_id")
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class RSC15Input:
+    """Either the raw `clicks`, or prepared files `train` and `test`."""
+
+    clicks: str | None = None
+    train: str | None = None
+    test: str | None = None
+
+    def __post_init__(self) -> None:
+        prepared = self.train is not None and self.test is not None
+        if (self.clicks is not None) == prepared or (self.train is None) != (self.test is None):
+            raise ValueError("clicks must be given, or train and test, and not all of them")
+
+
+@dataclass(frozen=True)
+class PrepareRSC15:
+    """Config of jobs/prepare_rsc15.py.
+
+    Attributes
+    ----------
+    test_days
+        Of raw clicks: sessions that end in so many last days are test. The authors' code takes 1.
+    min_item_events
+        Of raw clicks: items with fewer events are left out, and sessions of one event before and
+        after.
+    max_bad_rows
+        How many bad rows of a file to leave out before the job fails.
+    """
+
+    job: Literal["prepare_rsc15"]
+    dataset: str
+    input: RSC15Input
+    output_path: str
+    test_days: int = 1
+    min_item_events: int = 5
+    max_bad_rows: int = 0
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("test_days", "min_item_events"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
+    """Write `train` (events; a session is the user) and `test` (queries of `session_next`).
+
+    Raises
+    ------
+    StorageError
+        An input is missing, or the output belongs to something else.
+    DataError
+        A file has more bad rows than `max_bad_rows`, or train or test is empty.
+    """
+    check_outputs(config.output_path, ("train", "test"), config.job, config.overwrite)
+    bad_rows: dict[str, int] = {}
+    read: list[DataFrame] = []
+
+    def events(name: str, source: EventsSource) -> DataFrame:
+        found = read_events(spark, source, COLUMNS, config.max_bad_rows, f"input.{name}")
+        bad_rows.update({f"{name}: {reason}": n for reason, n in found.bad_rows.items()})
+        read.append(found.read)
+        return found.events
+
+    try:
+        if config.input.clicks is not None:
+            clicks = events("clicks", _raw(config.input.clicks))
+            # Sessions, items, sessions: the authors' order, in which an item's removal may leave
+            # a session with one event but never an item with too few.
+            for sessions, items in ((2, 1), (1, config.min_item_events), (2, 1)):
+                clicks = k_core(clicks, COLUMNS, sessions, items, iterate=False)
+            train, test = last_sessions(clicks, COLUMNS, config.test_days * _DAY)
+        else:
+            train = events("train", _prepared(str(config.input.train)))
+            test = events("test", _prepared(str(config.input.test)))
+        tables = {"train": train, "test": session_queries(test, train, COLUMNS)}
+        about = {"dataset": config.dataset, "bad_rows": bad_rows}
+        rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+    finally:
+        for frame in read:
+            frame.unpersist()
+    for name, count in rows.items():
+        if not count:
+            raise DataError(f"{config.output_path}/{name} has no rows: no session is long enough")
+    return Prepared(config.output_path, rows, bad_rows)
+
+
+def _raw(path: str) -> EventsSource:
+    return EventsSource(
+        path=path,
+        format="csv",
+        csv=CsvOptions(header=False),
+        columns=RawColumns(user="_c0", item="_c2", timestamp="_c1"),
+        timestamp=TimestampOptions("iso"),
+        integer_ids=("user", "item"),
+        drop_duplicates=False,
+    )
+
+
+def _prepared(path: str) -> EventsSource:
+    return EventsSource(
+        path=path,
+        format="csv",
+        csv=CsvOptions(delimiter="\t"),
+        columns=RawColumns(user="SessionId", item="ItemId", timestamp="Time"),
+        integer_ids=("user", "item"),
+        drop_duplicates=False,
+    )

@@ -1,0 +1,125 @@
+"""Cut each user's stream of events into sessions, by the time that nothing happened."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from sparkrec import storage
+from sparkrec.columns import Columns
+from sparkrec.errors import ConfigError
+from sparkrec.tables import write_table
+from sparkrec.transforms._common import require_at_least, require_events
+from sparkrec.transforms.features import read_events
+
+SESSION = "session_id"
+_PREVIOUS, _STARTS, _FIRST = "_sr_previous", "_sr_starts", "_sr_first"
+
+
+@dataclass(frozen=True)
+class SessionizeInput:
+    """The published table of `events`."""
+
+    events: str
+
+
+@dataclass(frozen=True)
+class Sessionize:
+    """Config of jobs/sessionize.py.
+
+    Attributes
+    ----------
+    gap_seconds
+        A session ends where its user does nothing for longer.
+    max_events
+        A session ends at so many events, too; null for no limit.
+    """
+
+    job: str
+    dataset: str
+    input: SessionizeInput
+    output_path: str
+    columns: Columns = field(default_factory=lambda: Columns(session=SESSION))
+    gap_seconds: int = 1800
+    max_events: int | None = None
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.columns.session is None:
+            raise ValueError("columns must name the session, the column that is added")
+        if self.gap_seconds < 1:
+            raise ValueError("gap_seconds must be at least 1")
+        if self.max_events is not None and self.max_events < 1:
+            raise ValueError("max_events must be at least 1, or null")
+
+
+def sessionize(
+    events: DataFrame, columns: Columns, gap_seconds: int = 1800, max_events: int | None = None
+) -> DataFrame:
+    """Add the session of each event, in the column `columns.session`.
+
+    Parameters
+    ----------
+    events
+        One row an event, in any order. Timestamps are seconds since the epoch, so no time zone and
+        no clock change has a say.
+    gap_seconds
+        An event more than this after its user's event before it begins a session. Equal
+        timestamps follow `columns.position`, as everywhere.
+    max_events
+        A session of so many events is full, and the next event begins another.
+
+    Returns
+    -------
+    DataFrame
+        All rows and columns of `events`, and (replacing a column of its name) the session: bigint,
+        the position of its first event, hence the same whatever the partitions, and distinct over
+        all users where positions are.
+
+    Raises
+    ------
+    DataError
+        A column is missing.
+    ConfigError
+        `columns.session` is not named, or a limit is below 1.
+
+    Notes
+    -----
+    Window functions over one shuffle by user.
+    """
+    require_events(events, columns)
+    require_at_least("gap_seconds", gap_seconds, 1)
+    if columns.session is None:
+        raise ConfigError("columns.session must name the column that the session goes to")
+    user = Window.partitionBy(columns.user).orderBy(columns.timestamp, columns.position)
+    so_far = user.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+
+    def first_of(starts: Column) -> Column:
+        position = F.when(starts, F.col(columns.position))
+        return F.last(position, ignorenulls=True).over(so_far).cast("bigint")
+
+    time = F.col(columns.timestamp)
+    previous = F.lag(columns.timestamp).over(user)
+    starts = previous.isNull() | (time - previous > gap_seconds)
+    kept = [name for name in events.columns if name != columns.session]
+    sessions = events.select(*kept).withColumn(_STARTS, starts)
+    sessions = sessions.withColumn(columns.session, first_of(F.col(_STARTS)))
+    if max_events is not None:
+        require_at_least("max_events", max_events, 1)
+        inside = Window.partitionBy(columns.user, columns.session)
+        place = F.row_number().over(inside.orderBy(columns.timestamp, columns.position)) - 1
+        sessions = sessions.withColumn(_STARTS, place % max_events == 0)
+        sessions = sessions.withColumn(columns.session, first_of(F.col(_STARTS)))
+    return sessions.select(*kept, columns.session)
+
+
+def write_sessions(spark: SparkSession, config: Sessionize) -> str:
+    """Run the job; returns a line that says what was written."""
+    events = read_events(spark, config.input.events, "input.events", config.columns)
+    table = sessionize(events, config.columns, config.gap_seconds, config.max_events)
+    facts = write_table(table, config.output_path, config.job, config.overwrite)
+    written = spark.read.parquet(storage.spark_path(config.output_path))
+    sessions = written.select(str(config.columns.session)).distinct().count()
+    return f"{config.output_path}: {facts['rows']:,} events in {sessions:,} sessions"
