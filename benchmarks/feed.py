@@ -21,9 +21,9 @@ import torch
 from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.feed import Feed, FeedSettings, column_names
-from sparkrec.training.loop import make_optimizers
 from sparkrec.training.objective import TwoTowerLoss
-from sparkrec.training.settings import Loss
+from sparkrec.training.optimizers import make_optimizers
+from sparkrec.training.settings import Loss, Training
 
 FIELDS = {"user": 12, "item": 0, "negatives": 10}
 USERS, ITEMS, GROUP = 6040, 3700, 32_768
@@ -67,7 +67,7 @@ def train_epoch(batches: Iterator[dict[str, torch.Tensor]]) -> tuple[int, float]
     user = TowerInput(USERS + ITEMS + 4, ((0, 1), (1, 2), (2, 12)))
     item = TowerInput(ITEMS + 2, ((0, 1),))
     network = DSSM(DSSMConfig(), user, item)
-    optimizers = make_optimizers(network, 1e-3, 0.0)
+    optimizers = make_optimizers(network, Training())
     step = TwoTowerLoss(network, Loss(), torch.arange(ITEMS + 2)[:, None])
     start, rows = perf_counter(), 0
     for batch in batches:

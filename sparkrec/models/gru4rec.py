@@ -10,6 +10,7 @@ alone. Training walks a window step by step, so its cost is linear in the window
 steps cannot run side by side; SASRec's can.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable
+
+_CELL_WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class GRU4RecConfig:
         Probability of dropping a number of a layer's output in training.
     bias
         Whether every item has a score of its own beside the product.
+    sparse
+        Whether a step costs as much as the items it names, and not as the whole table: for sampled
+        negatives.
+    initial_std
+        Standard deviation of the embeddings' first weights; null for 1 / sqrt(width).
     """
 
     max_len: int = 200
@@ -51,6 +59,8 @@ class GRU4RecConfig:
     dropout_embedding: float = 0.0
     dropout_hidden: float = 0.0
     bias: bool = True
+    sparse: bool = False
+    initial_std: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_len < 1:
@@ -76,23 +86,51 @@ class GRU4Rec(SequenceNetwork):
     def __init__(self, config: GRU4RecConfig, user: TowerInput, item: TowerInput) -> None:
         super().__init__(user, item)
         self.config = config
-        width = config.hidden[-1]
-        self.items = ItemTable(item.num_items, config.embedding_dim, config.embedding_dim**-0.5)
+
+        def table(dim: int) -> ItemTable:
+            std = dim**-0.5 if config.initial_std is None else config.initial_std
+            return ItemTable(item.num_items, dim, std, config.sparse)
+
+        self.items = table(config.embedding_dim)
         widths = pairwise((config.embedding_dim, *config.hidden))
         self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
         if not config.constrained_embedding:
-            self.output = ItemTable(item.num_items, width, width**-0.5)
+            self.output = table(config.hidden[-1])
         if config.bias:
-            self.bias = ItemTable(item.num_items, 1, std=0.0)
+            self.bias = ItemTable(item.num_items, 1, 0.0, config.sparse)
 
     def encode_steps(self, items: Tensor) -> Tensor:
-        states = F.dropout(self.items(items), self.config.dropout_embedding, self.training)
+        states = self._dropped(self.items(items), self.config.dropout_embedding)
         for layer in self.layers:
             states, _ = layer(states)
-            states = F.dropout(states, self.config.dropout_hidden, self.training)
-        if self.config.bias:
-            states = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)
-        return states
+            states = self._dropped(states, self.config.dropout_hidden)
+        return self._with_one(states)
+
+    def step(self, items: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One step of lanes side by side: `encode_steps` for one item a lane.
+
+        Parameters
+        ----------
+        items
+            [lanes], dense.
+        states
+            Of every layer, [lanes, width]; zeros at the beginning of a session.
+
+        Returns
+        -------
+        vectors, states
+            The vectors that find the lanes' next items, and the states to go on with.
+        """
+        below, after = self._dropped(self.items(items), self.config.dropout_embedding), []
+        for layer, state in zip(self.layers, states, strict=True):
+            weights = (getattr(layer, name) for name in _CELL_WEIGHTS)
+            after.append(torch.gru_cell(below, state, *weights))
+            below = self._dropped(after[-1], self.config.dropout_hidden)
+        return self._with_one(below), after
+
+    def new_states(self, lanes: int) -> list[Tensor]:
+        """The states of lanes before their sessions' first events."""
+        return [self.items.weight.new_zeros(lanes, width) for width in self.config.hidden]
 
     def encode_items(self, features: Tensor) -> Tensor:
         table = self.items if self.config.constrained_embedding else self.output
@@ -100,3 +138,12 @@ class GRU4Rec(SequenceNetwork):
         if self.config.bias:
             vectors = torch.cat([vectors, self.bias(features[:, 0])], dim=-1)
         return vectors
+
+    def _dropped(self, values: Tensor, share: float) -> Tensor:
+        return F.dropout(values, share, self.training)
+
+    def _with_one(self, states: Tensor) -> Tensor:
+        """With the number that the items' biases are multiplied with."""
+        if not self.config.bias:
+            return states
+        return torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)

@@ -122,6 +122,13 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         """Seconds of the parts of `fit`, where the model itself took the time of them."""
         return {}
 
+    @property
+    def item_type(self) -> T.DataType:
+        """Spark's type of the item ids."""
+        from pyspark.sql.pandas.types import from_arrow_type
+
+        return from_arrow_type(self.catalogue.ids.type)
+
     def searcher(self) -> Searcher:
         """What is sent to the executors to answer queries."""
         raise NotImplementedError
@@ -135,7 +142,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         answered = recommend(
             prepared,
             self.searcher(),
-            _spark_type(self.catalogue),
+            self.item_type,
             self.get("k"),
             self.get("exclude_seen"),
             self.get("history_col"),
@@ -222,12 +229,6 @@ class _Reader(MLReader[M]):
 
     def load(self, path: str) -> M:
         return self._kind.load(path)
-
-
-def _spark_type(catalogue: Catalogue) -> T.DataType:
-    from pyspark.sql.pandas.types import from_arrow_type
-
-    return from_arrow_type(catalogue.ids.type)
 
 
 def require_history(queries: DataFrame, history: str) -> None:

@@ -21,18 +21,22 @@ from tqdm import tqdm
 from sparkrec import storage
 from sparkrec.errors import TrainingError
 from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.auc import StreamingAUC
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.feed import Feed, FeedSettings
+from sparkrec.training.lanes import session_steps
 from sparkrec.training.objective import Objective, objective
+from sparkrec.training.optimizers import dense_parameters, make_optimizers, set_learning_rate
 from sparkrec.training.reduce import average_gradients, same_start
-from sparkrec.training.settings import Training
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.validate import Validation, improved
 
 log = logging.getLogger("sparkrec.training")
+
+# With sessions side by side: windows that the feed hands over at once, and of how many steps one is
+# measured for the AUC.
+_SESSIONS, _WATCHED = 4096, 20
 
 FINAL = "final.safetensors"
 FINAL_STATE = "final.json"
@@ -124,25 +128,29 @@ def _phase(
     elif task.initial_weights:
         network.load_state_dict(checkpoint.read_tensors(task.initial_weights))
     network.to(rank.device)
-    optimizers = make_optimizers(network, training.learning_rate, training.weight_decay)
+    optimizers = make_optimizers(network, training)
     if resumed is not None:
         resumed.restore(optimizers)
     best = resumed.best if resumed is not None else None
     item_features = tensors["item_features"].to(rank.device)
-    step_module = objective(network, task.loss, item_features, tensors.get("item_counts"))
+    counts, parallel = tensors.get("item_counts"), training.session_parallel
+    step_module = objective(network, task.loss, item_features, counts, parallel)
     if rank.world > 1:
         same_start(network)
+    by_length = isinstance(network, SequenceNetwork) and not training.session_parallel
     feed = Feed(
         FeedSettings(
             path=task.all_path if validation is None else task.fit_path,
             fields=task.fields,
-            batch_size=training.batch_size // rank.world,
+            batch_size=_SESSIONS
+            if training.session_parallel
+            else training.batch_size // rank.world,
             seed=task.seed,
             rank=rank.rank,
             world=rank.world,
             shuffle_rows=training.shuffle_rows,
             cache_bytes=training.cache_mb << 20,
-            batches_by_length="items" if isinstance(network, SequenceNetwork) else None,
+            batches_by_length="items" if by_length else None,
         )
     )
     epochs = progress.chosen_epochs or training.epochs
@@ -175,49 +183,6 @@ def _phase(
     return best if best is not None and validation is not None else _weights(network)
 
 
-def make_optimizers(
-    network: nn.Module, learning_rate: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
-    """SparseAdam for embedding tables with sparse gradients, AdamW for everything else."""
-    dense = _dense_parameters(network)
-    dense_ids = {id(p) for p in dense}
-    sparse = [p for p in network.parameters() if id(p) not in dense_ids]
-    optimizers: list[torch.optim.Optimizer] = []
-    if sparse:
-        optimizers.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
-    if dense:
-        optimizers.append(torch.optim.AdamW(dense, lr=learning_rate, weight_decay=weight_decay))
-    return optimizers
-
-
-def _dense_parameters(network: nn.Module) -> list[nn.Parameter]:
-    sparse_ids = {
-        id(module.weight)
-        for module in network.modules()
-        if isinstance(module, PooledEmbedding | ItemTable) and module.sparse
-    }
-    return [p for p in network.parameters() if id(p) not in sparse_ids]
-
-
-def learning_rate(training: Training, step: int, steps: int) -> float:
-    """The rate of a step (1, 2, ...) of a run that takes `steps` at most.
-
-    A refit follows the schedule of the fit that chose its length.
-    """
-    warm = training.warmup_steps
-    if step <= warm:
-        return training.learning_rate * step / (warm + 1)
-    # Between 0 and 1, and neither: the last step still learns.
-    done = (step - warm) / (max(steps, step) - warm + 1)
-    match training.schedule:
-        case "linear":
-            return training.learning_rate * (1 - done)
-        case "cosine":
-            return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
-        case _:
-            return training.learning_rate
-
-
 def _train_epoch(
     task: TrainingTask,
     rank: Rank,
@@ -226,21 +191,25 @@ def _train_epoch(
     feed: Feed,
     progress: Progress,
 ) -> dict[str, float]:
-    step_module.train()
-    dense = _dense_parameters(step_module.network)
+    step_module.begin_epoch()
+    dense = dense_parameters(step_module.network)
     waited = feed.waited_seconds
     start = last = perf_counter()
-    step_module.positives = 0
     losses = torch.zeros(())
     auc = StreamingAUC()
+    lanes = task.training.batch_size if task.training.session_parallel else 0
+    # How many steps sessions side by side will take, only their end shows.
+    steps = None if lanes else feed.steps
     bar = tqdm(
-        total=feed.steps,
+        total=steps,
         desc=f"{progress.phase} epoch {progress.epoch}",
         unit="step",
         disable=not (rank.first and sys.stderr.isatty()),
     )
+    step = 0
     with contextlib.closing(feed.epoch(progress.epoch)) as batches, bar:
-        for step, cpu_batch in enumerate(batches, start=1):
+        for step, cpu_batch in enumerate(session_steps(batches, lanes) if lanes else batches, 1):
+            step_module.watched = not lanes or step % _WATCHED == 1
             batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -251,35 +220,35 @@ def _train_epoch(
             if task.training.clip_norm is not None:
                 nn.utils.clip_grad_norm_(dense, task.training.clip_norm)
             done = (progress.epoch - 1) * feed.steps + step
-            rate_now = learning_rate(task.training, done, task.training.epochs * feed.steps)
+            set_learning_rate(optimizers, task.training, done, task.training.epochs * feed.steps)
             for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate_now
                 optimizer.step()
             losses += loss.detach().cpu()
-            auc.update(scores, labels)
+            if step_module.watched:
+                auc.update(scores, labels)
             bar.update()
-            if step % task.training.print_interval == 0 or step == feed.steps:
+            if step % task.training.print_interval == 0 or step == steps:
                 now = perf_counter()
-                steps = (step - 1) % task.training.print_interval + 1
-                rate = steps * task.training.batch_size / (now - last)
+                since = (step - 1) % task.training.print_interval + 1
+                rate = since * task.training.batch_size / (now - last)
                 _stop_unless_finite(float(losses), progress, step)
                 last = now
                 if rank.first:
                     bar.set_postfix(loss=f"{float(losses) / step:.4f}", rows=f"{rate:,.0f}/s")
                     log.info(
-                        "%s epoch %d step %d/%d loss %.4f auc %.4f rows/s %.0f",
+                        "%s epoch %d step %d/%s loss %.4f auc %.4f rows/s %.0f",
                         progress.phase,
                         progress.epoch,
                         step,
-                        feed.steps,
+                        steps or "?",
                         float(losses) / step,
                         auc.value(),
                         rate,
                     )
     seconds = perf_counter() - start
+    _stop_unless_finite(float(losses), progress, step)
     return {
-        "loss": float(losses) / feed.steps,
+        "loss": float(losses) / max(step, 1),
         "auc": auc.value(),
         "seconds": seconds,
         "rows_per_second": feed.rows_all_ranks / seconds,

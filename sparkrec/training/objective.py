@@ -16,6 +16,8 @@ _PRODUCT_BELOW = 40
 # Positives of a batch that the AUC is measured on, and negatives of each, where candidates are
 # shared.
 _AUC_POSITIVES, _AUC_NEGATIVES = 2048, 5
+# Steps whose samples are drawn together.
+_STEPS_DRAWN = 64
 # Padding and unknown, the first rows of tables by dense index, are no items.
 _FIRST_ITEM = 2
 
@@ -26,7 +28,8 @@ class Objective(nn.Module):
     """A network and its loss on a batch.
 
     `forward(batch)` gives the loss, and detached scores and labels of pairs of the batch (flat),
-    for the AUC. `positives` counts those seen since it was last set to 0.
+    for the AUC; of a batch that is not `watched` there may be none. `positives` counts those seen
+    since it was last set to 0.
 
     Parameters
     ----------
@@ -54,8 +57,16 @@ class Objective(nn.Module):
         self.item_features = item_features
         self.item_counts = item_counts
         self.positives = 0
+        self.watched = True
         self._log_q: dict[int, Tensor] = {}
         self._weights: Tensor | None = None
+        self._drawn: list[Tensor] = []
+
+    def begin_epoch(self) -> None:
+        """Train, and forget what a resumed run would not have: draws ahead, and the counter."""
+        self.train()
+        self.positives = 0
+        self._drawn = []
 
     def contrast(self, queries: Tensor, targets: Tensor) -> Scored:
         """Loss of query vectors [n, dim] whose positives are `targets` [n], against items that all
@@ -80,11 +91,8 @@ class Objective(nn.Module):
             vectors = F.embedding(own, self._encode(self.item_features[distinct]))
             positive = (queries * vectors).sum(dim=1)
         mask = candidates != targets[:, None]
-        pairs = _pairs(
-            positive[:_AUC_POSITIVES],
-            scores[:_AUC_POSITIVES, :_AUC_NEGATIVES],
-            mask[:_AUC_POSITIVES, :_AUC_NEGATIVES],
-        )
+        most, few = _AUC_POSITIVES if self.watched else 0, _AUC_NEGATIVES
+        pairs = _pairs(positive[:most], scores[:most, :few], mask[:most, :few])
         if draws and settings.log_q and settings.name == "softmax":
             correction = self._log_q_of(draws)
             scores, positive = scores - correction[candidates], positive - correction[targets]
@@ -96,8 +104,7 @@ class Objective(nn.Module):
             case "in_batch":
                 return torch.unique(targets), len(targets)
             case "sampled":
-                draws = torch.multinomial(self._draw_weights(), self.loss.samples, replacement=True)
-                return torch.unique(draws), self.loss.samples
+                return torch.unique(self._draw()), self.loss.samples
             case _:
                 count = len(self.item_features)
                 return torch.arange(_FIRST_ITEM, count, device=targets.device), 0
@@ -122,6 +129,14 @@ class Objective(nn.Module):
                 return losses.gbce_loss(positive, negative, mask, beta=beta)
             case _:
                 return getattr(losses, f"{settings.name}_loss")(positive, negative, mask)
+
+    def _draw(self) -> Tensor:
+        """The samples of a step: drawn for many steps at once, since that costs hardly more."""
+        if not self._drawn:
+            count = self.loss.samples * _STEPS_DRAWN
+            draws = torch.multinomial(self._draw_weights(), count, replacement=True)
+            self._drawn = list(draws.split(self.loss.samples))
+        return self._drawn.pop()
 
     def _draw_weights(self) -> Tensor:
         """What each item is drawn in proportion to: its count to the alpha; 0 without any."""
@@ -210,11 +225,42 @@ class SequenceLoss(Objective):
         return self.contrast(states[trained], following[trained])
 
 
+class SessionParallelLoss(Objective):
+    """Training rows are steps of lanes (see `training.lanes`); states are carried from one to the
+    next, gradients are not.
+
+    A batch holds `input`, `target`, `starts` and `kept`, [lanes].
+    """
+
+    _states: list[Tensor] | None = None
+
+    def begin_epoch(self) -> None:
+        super().begin_epoch()
+        self._states = None
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Scored:
+        starts, network = batch["starts"], self.network
+        if self._states is None:
+            self._states = network.new_states(len(starts))  # type: ignore[operator]
+        going_on = ~starts[:, None]
+        states = [state[batch["kept"]] * going_on for state in self._states]
+        vectors, after = network.step(batch["input"], states)  # type: ignore[operator]
+        self._states = [state.detach() for state in after]
+        self.positives += len(starts)
+        return self.contrast(vectors, batch["target"])
+
+
 def objective(
-    network: nn.Module, loss: Loss, item_features: Tensor, item_counts: Tensor | None
+    network: nn.Module,
+    loss: Loss,
+    item_features: Tensor,
+    item_counts: Tensor | None,
+    session_parallel: bool = False,
 ) -> Objective:
     """The objective of a network's kind."""
-    kind = SequenceLoss if isinstance(network, SequenceNetwork) else TwoTowerLoss
+    kind: type[Objective] = TwoTowerLoss
+    if isinstance(network, SequenceNetwork):
+        kind = SessionParallelLoss if session_parallel else SequenceLoss
     return kind(network, loss, item_features, item_counts)
 
 

@@ -104,9 +104,18 @@ class Training:
     epochs
         Passes over the training rows, at most.
     batch_size
-        Rows of a step, over all workers.
+        Rows of a step, over all workers: windows of a sequence model; sessions side by side where
+        `session_parallel`.
+    session_parallel
+        GRU4Rec's own way to train: each of `batch_size` lanes walks through a session, one step of
+        all lanes an update, its state carried along (and no gradient through it); a lane that is
+        done takes the next session, with a new state. One worker.
+    optimizer
+        `adam` (tables use its sparse form), or `adagrad`.
     learning_rate
-        Of Adam; tables use its sparse form.
+        Of the optimizer.
+    momentum
+        Of `adagrad`: the share of its last step that a parameter's next one begins with.
     schedule
         How the learning rate goes: `constant`, or down to nothing along a line (`linear`) or half
         a `cosine` over all epochs.
@@ -138,7 +147,10 @@ class Training:
 
     epochs: int = 10
     batch_size: int = 1024
+    session_parallel: bool = False
+    optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: float = 1e-3
+    momentum: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     clip_norm: float | None = None
@@ -162,6 +174,14 @@ class Training:
                 raise ValueError(f"{name} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
+        if self.session_parallel and self.schedule != "constant":
+            raise ValueError("schedule must be constant with session_parallel")
+        if not 0 <= self.momentum < 1:
+            raise ValueError("momentum must lie in [0, 1)")
+        if self.momentum and self.optimizer != "adagrad":
+            raise ValueError("momentum goes with optimizer: adagrad alone")
+        if self.session_parallel and self.workers > 1:
+            raise ValueError("workers must be 1 with session_parallel")
         if self.warmup_steps < 0:
             raise ValueError("warmup_steps must be at least 0")
         if self.clip_norm is not None and self.clip_norm <= 0:

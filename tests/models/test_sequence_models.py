@@ -82,6 +82,17 @@ def test_gru_equations() -> None:
     assert torch.allclose(network.encode_users(WINDOWS[:1])[0], state, atol=1e-6)
 
 
+@pytest.mark.parametrize("hidden", [(4,), (5, 4)])
+def test_gru_step_by_step_is_the_window(hidden: tuple[int, ...]) -> None:
+    """Carrying the states along gives what a window gives, for every lane."""
+    network = gru(hidden=hidden)
+    whole = network.encode_steps(WINDOWS[2:])[0]
+    states = network.new_states(1)
+    for item, wanted in zip(WINDOWS[2], whole, strict=True):
+        vector, states = network.step(item[None], states)
+        assert torch.allclose(vector[0], wanted, atol=1e-6)
+
+
 def test_gru_bias_is_a_number_more() -> None:
     network = gru()
     with torch.no_grad():

@@ -14,7 +14,8 @@ from sparkrec.errors import TrainingError
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
-from sparkrec.training.loop import make_optimizers
+from sparkrec.training.optimizers import make_optimizers
+from sparkrec.training.settings import Training
 
 TASK = {"model": "dssm", "hidden": (8, 4), "learning_rate": 0.1, "early_stopping": None}
 
@@ -44,7 +45,7 @@ def step(network: Small, optimizers: list[torch.optim.Optimizer], seed: int) -> 
 def trained(steps: int = 3) -> tuple[Small, list[torch.optim.Optimizer]]:
     torch.manual_seed(11)
     network = Small()
-    optimizers = make_optimizers(network, 0.05, 0.01)
+    optimizers = make_optimizers(network, Training(learning_rate=0.05, weight_decay=0.01))
     for number in range(steps):
         step(network, optimizers, number)
     return network, optimizers

@@ -1,0 +1,172 @@
+"""Prediction offline: a saved model, a table of users or histories, and lists for all of them.
+
+Nothing of training is needed but the model's folder.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec import storage
+from sparkrec.errors import DataError
+from sparkrec.publishing import check_output, publish
+from sparkrec.retrieval.base import RetrievalModel
+from sparkrec.retrieval.load import load_model
+from sparkrec.tables import KEY_TYPES, read_table, write_table
+from sparkrec.transforms._common import moment, require_events
+
+log = logging.getLogger("sparkrec.recommend")
+
+
+@dataclass(frozen=True)
+class RecommendInput:
+    """Who is to be answered, in published tables with the column names of the model's train.
+
+    Attributes
+    ----------
+    queries
+        One row a query: the user, the history (array of items, oldest first) or none, and any other
+        columns, which come back beside the answer.
+    events
+        Events that the histories are made of, where `queries` has none; without `queries`, every
+        user of the events is answered.
+    users
+        Features of users that the model's schema names and the queries do not have.
+    """
+
+    queries: str | None = None
+    events: str | None = None
+    users: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.queries is None and self.events is None:
+            raise ValueError("queries or events must be given")
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Config of jobs/recommend.py.
+
+    Attributes
+    ----------
+    model_path
+        Folder of a saved model of any kind: the `model` of a run folder.
+    k
+        Items for each query.
+    exclude_seen
+        Never give an item of the history.
+    max_history
+        At most so many last events of a user become the history that is made of `input.events`.
+    fallback
+        What queries get that the model knows nothing about: popular items, or what it says itself.
+    format
+        `parquet`: the queries' columns with `recommended`, array<struct<item_id, score>>. `text`:
+        lines ``user:7, top 3: [12, 5, 9]``, as PaddleRec prints its predictions.
+    """
+
+    job: str
+    input: RecommendInput
+    model_path: str
+    output_path: str
+    k: int = 20
+    exclude_seen: bool = True
+    max_history: int = 1000
+    fallback: Literal["none", "global_hot"] = "global_hot"
+    format: Literal["parquet", "text"] = "parquet"
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("k", "max_history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+def write_recommendations(spark: SparkSession, config: Recommend) -> str:
+    """Run the job; returns a line that says what was written.
+
+    Raises
+    ------
+    StorageError
+        A path is missing, the model is none, or the output belongs to something else.
+    DataError
+        A table lacks a column or has no rows.
+    """
+    check_output(config.output_path, config.job, config.overwrite)
+    model = load_model(config.model_path)
+    model.set_params(k=config.k, exclude_seen=config.exclude_seen, fallback=config.fallback)
+    if config.input.users is not None:
+        model.users = read_table(
+            spark, config.input.users, "input.users", {model.columns.user: KEY_TYPES}
+        )
+    queries = _queries(spark, config, model)
+    unknown = _unknown_items(queries, model)
+    if unknown:
+        log.warning("left out %d items of histories that the model does not know", unknown)
+    answered = model.transform(queries)
+    if config.format == "parquet":
+        rows = write_table(answered, config.output_path, config.job, config.overwrite)["rows"]
+    else:
+        rows = _write_text(answered, config, model.columns.user)
+    return f"{config.output_path}: {rows:,} queries answered, {unknown:,} unknown items left out"
+
+
+def histories(events: DataFrame, model: RetrievalModel, max_history: int) -> DataFrame:
+    """One row a user: the user, and the last `max_history` items as the model's history."""
+    columns, history = model.columns, model.get("history_col")
+    require_events(events, columns)
+    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
+    ordered = F.sort_array(F.collect_list(entry))["item"]
+    collected = events.groupBy(columns.user).agg(ordered.alias(history))
+    first = F.greatest(F.size(history) - max_history, F.lit(0)) + 1
+    return collected.withColumn(history, F.slice(history, first, F.lit(max_history)))
+
+
+def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> DataFrame:
+    user, history = model.columns.user, model.get("history_col")
+    made = None
+    if config.input.events is not None:
+        events = read_table(spark, config.input.events, "input.events", {user: KEY_TYPES})
+        made = histories(events, model, config.max_history)
+    if config.input.queries is None:
+        assert made is not None
+        return made
+    queries = read_table(spark, config.input.queries, "input.queries", {})
+    if history in queries.columns:
+        if made is not None:
+            raise DataError(
+                f"input.queries has a column `{history}`, so input.events is not read; leave out "
+                "one of them"
+            )
+        return queries
+    if user not in queries.columns:
+        raise DataError(f"input.queries has neither `{user}` nor `{history}`")
+    if made is not None:
+        return queries.join(made, user, "left")
+    nothing = F.array().cast(f"array<{model.item_type.simpleString()}>")
+    return queries.withColumn(history, nothing)
+
+
+def _unknown_items(queries: DataFrame, model: RetrievalModel) -> int:
+    """Items of all histories, repeats counted, that are not in the model's catalogue."""
+    spark, history = queries.sparkSession, model.get("history_col")
+    known = spark.createDataFrame(pa.table({"item": model.catalogue.ids}))
+    items = queries.select(F.explode(history).alias("item")).where("item IS NOT NULL")
+    return items.join(F.broadcast(known), "item", "left_anti").count()
+
+
+def _write_text(answered: DataFrame, config: Recommend, user: str) -> int:
+    items = F.concat_ws(", ", F.transform("recommended", lambda r: r["item_id"].cast("string")))
+    line = F.format_string(
+        f"user:%s, top {config.k}: [%s]", F.col(user).cast("string"), items
+    ).alias("value")
+    facts: dict[str, Any] = {}
+    with publish(config.output_path, config.job, config.overwrite, facts) as staging:
+        target = storage.spark_path(staging)
+        answered.select(line).write.text(target)
+        facts["rows"] = answered.sparkSession.read.text(target).count()
+    return int(facts["rows"])

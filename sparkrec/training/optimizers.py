@@ -1,0 +1,136 @@
+"""Optimizers by a parameter's kind, and how the learning rate goes."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from sparkrec.training.settings import Training
+
+
+class AdagradMomentum(torch.optim.Optimizer):
+    """Adagrad whose steps gather momentum; a sparse gradient costs its rows, not the table.
+
+    Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
+    JMLR 2011, with heavy-ball momentum, as GRU4Rec is trained. A row without a gradient stays where
+    it is: its momentum waits for its next one.
+
+    Parameters
+    ----------
+    momentum
+        Share of a parameter's last step that its next one begins with, in [0, 1).
+    eps
+        Added under the root.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take a step along the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["squares"] = torch.zeros_like(parameter)
+                    if group["momentum"]:
+                        state["velocity"] = torch.zeros_like(parameter)
+                if parameter.grad.is_sparse:
+                    _sparse_step(parameter, parameter.grad.coalesce(), state, group)
+                else:
+                    _dense_step(parameter, parameter.grad, state, group)
+
+
+def _dense_step(
+    parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    squares = state["squares"].addcmul_(gradient, gradient)
+    change = gradient / (squares + group["eps"]).sqrt_() * -group["lr"]
+    if group["momentum"]:
+        change = state["velocity"].mul_(group["momentum"]).add_(change)
+    parameter.add_(change)
+
+
+def _sparse_step(
+    parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    rows, values = gradient.indices()[0], gradient.values()
+    squares = state["squares"][rows].addcmul_(values, values)
+    state["squares"][rows] = squares
+    change = values / (squares + group["eps"]).sqrt_() * -group["lr"]
+    if group["momentum"]:
+        change.add_(state["velocity"][rows], alpha=group["momentum"])
+        state["velocity"][rows] = change
+    parameter.index_add_(0, rows, change)
+
+
+def make_optimizers(network: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
+    """One for embedding tables with sparse gradients, one for everything else.
+
+    Adam is SparseAdam for the tables and AdamW for the rest.
+    """
+    dense = dense_parameters(network)
+    dense_ids = {id(p) for p in dense}
+    sparse = [p for p in network.parameters() if id(p) not in dense_ids]
+    rate, momentum = training.learning_rate, training.momentum
+    optimizers: list[torch.optim.Optimizer] = []
+    if training.optimizer == "adagrad":
+        return [AdagradMomentum(p, rate, momentum) for p in (sparse, dense) if p]
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(sparse, lr=rate))
+    if dense:
+        optimizers.append(torch.optim.AdamW(dense, lr=rate, weight_decay=training.weight_decay))
+    return optimizers
+
+
+def dense_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """All parameters but the tables with sparse gradients."""
+    sparse_ids = {
+        id(module.weight)
+        for module in network.modules()
+        if isinstance(module, PooledEmbedding | ItemTable) and module.sparse
+    }
+    return [p for p in network.parameters() if id(p) not in sparse_ids]
+
+
+def set_learning_rate(
+    optimizers: Iterable[torch.optim.Optimizer], training: Training, step: int, steps: int
+) -> None:
+    """Give every optimizer the rate of a step."""
+    if training.schedule == "constant" and step > training.warmup_steps + 1:
+        return  # it is set already
+    rate = learning_rate(training, step, steps)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def learning_rate(training: Training, step: int, steps: int) -> float:
+    """The rate of a step (1, 2, ...) of a run that takes `steps` at most.
+
+    A refit follows the schedule of the fit that chose its length.
+    """
+    warm = training.warmup_steps
+    if step <= warm:
+        return training.learning_rate * step / (warm + 1)
+    # Between 0 and 1, and neither: the last step still learns.
+    done = (step - warm) / (max(steps, step) - warm + 1)
+    match training.schedule:
+        case "linear":
+            return training.learning_rate * (1 - done)
+        case "cosine":
+            return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return training.learning_rate

@@ -1,0 +1,142 @@
+"""Prediction offline, from a saved model's folder alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.baselines.item_cf import ItemCF
+from sparkrec.errors import DataError, StorageError
+from sparkrec.retrieval.base import RetrievalModel
+from sparkrec.retrieval.load import load_model
+from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
+from sparkrec.tables import write_table
+from sparkrec.training.retrievers import HRM, GRU4Rec
+
+EVENTS = "user_id string, movie_id long, timestamp long, position long"
+TINY = {"epochs": 1, "early_stopping": None, "embedding_dim": 4, "item_col": "movie_id"}
+MAKE: dict[str, Callable[[], Any]] = {
+    "item_cf": lambda: ItemCF(item_col="movie_id"),
+    "gru4rec": lambda: GRU4Rec(hidden=(4,), max_len=5, **TINY),
+    "hrm": lambda: HRM(max_len=5, num_negatives=2, **TINY),
+}
+
+
+@pytest.fixture(scope="module")
+def events(spark: SparkSession) -> DataFrame:
+    """Users u0 to u9, each with ten of 20 movies."""
+    rows = [
+        (f"u{user}", (user + 3 * place) % 20, place, 100 * user + place)
+        for user in range(10)
+        for place in range(10)
+    ]
+    return spark.createDataFrame(rows, EVENTS).coalesce(1)
+
+
+@pytest.fixture(scope="module", params=MAKE)
+def saved(
+    request: pytest.FixtureRequest, events: DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, RetrievalModel]:
+    """A model's folder, and the model."""
+    model = MAKE[request.param]().fit(events)
+    path = str(tmp_path_factory.mktemp("models") / request.param)
+    model.save(path)
+    return path, model
+
+
+def run(
+    spark: SparkSession, path: str, tmp_path: Path, settings: dict[str, Any], **tables: DataFrame
+) -> tuple[str, str]:
+    """The job's line, and where it wrote."""
+    paths = {}
+    for name, frame in tables.items():
+        paths[name] = str(tmp_path / name)
+        write_table(frame, paths[name], "test")
+    target = str(tmp_path / "out")
+    config = Recommend("recommend", RecommendInput(**paths), path, target, **settings)
+    return write_recommendations(spark, config), target
+
+
+def lists(frame: DataFrame, key: str) -> dict[Any, list[tuple[int, float]]]:
+    return {
+        row[key]: [(entry["item_id"], entry["score"]) for entry in row["recommended"]]
+        for row in frame.collect()
+    }
+
+
+def test_every_user_of_the_events(
+    spark: SparkSession, saved: tuple[str, RetrievalModel], events: DataFrame, tmp_path: Path
+) -> None:
+    """As the model itself answers, from histories in the order of (timestamp, position)."""
+    path, model = saved
+    line, target = run(spark, path, tmp_path, {"k": 4}, events=events.repartition(3))
+    assert line == f"{target}: 10 queries answered, 0 unknown items left out"
+    found = lists(spark.read.parquet(target), "user_id")
+    histories = [(f"u{user}", [(user + 3 * p) % 20 for p in range(10)]) for user in range(10)]
+    queries = spark.createDataFrame(histories, "user_id string, history array<long>")
+    wanted = lists(model.copy().set_params(k=4, exclude_seen=True).transform(queries), "user_id")
+    assert {user: [i for i, _ in given] for user, given in found.items()} == {
+        user: [i for i, _ in given] for user, given in wanted.items()
+    }
+    assert all(len(given) == 4 for given in found.values())
+
+
+def test_histories_of_strangers_with_unknown_items(
+    spark: SparkSession, saved: tuple[str, RetrievalModel], tmp_path: Path
+) -> None:
+    queries = spark.createDataFrame(
+        [("new", [3, 999, 6, 999], "x"), ("u1", None, "y"), ("nobody", [], "z")],
+        "user_id string, history array<long>, note string",
+    )
+    line, target = run(spark, saved[0], tmp_path, {"k": 3}, queries=queries)
+    assert line.endswith("3 queries answered, 2 unknown items left out")
+    answered = spark.read.parquet(target)
+    assert answered.columns == ["user_id", "history", "note", "recommended"]
+    found = lists(answered, "user_id")
+    assert all(len(given) == 3 for given in found.values())
+    assert not {3, 6} & {item for item, _ in found["new"]}
+
+
+def test_users_alone_and_with_events(
+    spark: SparkSession, saved: tuple[str, RetrievalModel], events: DataFrame, tmp_path: Path
+) -> None:
+    users = spark.createDataFrame([("u1",), ("stranger",)], "user_id string")
+    _, target = run(spark, saved[0], tmp_path / "a", {"k": 3}, queries=users)
+    assert set(lists(spark.read.parquet(target), "user_id")) == {"u1", "stranger"}
+    settings = {"k": 3, "max_history": 2}
+    _, target = run(spark, saved[0], tmp_path / "b", settings, queries=users, events=events)
+    histories = {row["user_id"]: row["history"] for row in spark.read.parquet(target).collect()}
+    assert histories == {"u1": [5, 8], "stranger": None}
+
+
+def test_text(
+    spark: SparkSession, saved: tuple[str, RetrievalModel], events: DataFrame, tmp_path: Path
+) -> None:
+    _, parquet = run(spark, saved[0], tmp_path / "a", {"k": 3}, events=events)
+    _, text = run(spark, saved[0], tmp_path / "b", {"k": 3, "format": "text"}, events=events)
+    found = lists(spark.read.parquet(parquet), "user_id")
+    wanted = {
+        f"user:{user}, top 3: [{', '.join(str(item) for item, _ in given)}]"
+        for user, given in found.items()
+    }
+    assert {row["value"] for row in spark.read.text(text).collect()} == wanted
+
+
+def test_mistakes(spark: SparkSession, events: DataFrame, tmp_path: Path) -> None:
+    model = ItemCF(item_col="movie_id").fit(events)
+    path = str(tmp_path / "model")
+    model.save(path)
+    with pytest.raises(ValueError, match="queries or events must be given"):
+        RecommendInput()
+    both = spark.createDataFrame([("u1", [1])], "user_id string, history array<long>")
+    with pytest.raises(DataError, match="leave out one of them"):
+        run(spark, path, tmp_path / "a", {}, queries=both, events=events)
+    with pytest.raises(DataError, match="neither `user_id` nor `history`"):
+        run(spark, path, tmp_path / "b", {}, queries=both.select("history").toDF("past"))
+    table = str(tmp_path / "a" / "events")
+    with pytest.raises(StorageError, match="is no saved model"):
+        load_model(table)
+    with pytest.raises(StorageError):
+        load_model(str(tmp_path / "nothing"))

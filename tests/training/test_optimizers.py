@@ -1,0 +1,75 @@
+"""Adagrad with momentum, rows of a table alike, and the learning rate's course."""
+
+import pytest
+import torch
+from torch import nn
+
+from sparkrec.nn.embedding import ItemTable
+from sparkrec.training.optimizers import AdagradMomentum, learning_rate, make_optimizers
+from sparkrec.training.settings import Training
+
+
+def test_adagrad_with_momentum_by_hand() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = AdagradMomentum([parameter], lr=0.1, momentum=0.5, eps=0.0)
+    for gradient in (3.0, 4.0):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+    # Steps: -.1 * 3 / 3; then half of that and -.1 * 4 / 5.
+    assert parameter.item() == pytest.approx(1 - 0.1 - 0.05 - 0.08)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_a_sparse_gradient_moves_its_rows_as_a_dense_one_would(momentum: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(6, 3, generator=generator)
+    sparse, dense = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = [AdagradMomentum([p], lr=0.1, momentum=momentum) for p in (sparse, dense)]
+    for _ in range(4):
+        rows = torch.tensor([0, 2, 2, 5])  # a row that comes twice is summed
+        values = torch.randn(4, 3, generator=generator)
+        gradient = torch.sparse_coo_tensor(rows[None], values, (6, 3))
+        sparse.grad, dense.grad = gradient, gradient.to_dense()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.allclose(sparse, dense, atol=1e-6)
+    assert torch.equal(sparse[[1, 3, 4]], start[[1, 3, 4]])
+
+
+def test_tables_and_layers_get_optimizers_of_their_own() -> None:
+    network = nn.ModuleList([ItemTable(5, 2, 1.0, sparse=True), nn.Linear(2, 2)])
+    kinds = {
+        "adam": [torch.optim.SparseAdam, torch.optim.AdamW],
+        "adagrad": [AdagradMomentum, AdagradMomentum],
+    }
+    for name, wanted in kinds.items():
+        found = make_optimizers(network, Training(optimizer=name))  # type: ignore[arg-type]
+        assert [type(optimizer) for optimizer in found] == wanted
+        assert found[0].param_groups[0]["params"] == [network[0].weight]
+
+
+def test_courses_of_the_learning_rate() -> None:
+    steps = 100
+    for schedule in ("linear", "cosine"):
+        training = Training(learning_rate=1.0, schedule=schedule, warmup_steps=9)  # type: ignore[arg-type]
+        course = [learning_rate(training, step, steps) for step in range(1, steps + 1)]
+        assert course[:9] == pytest.approx([0.1 * step for step in range(1, 10)])
+        assert course[9:] == sorted(course[9:], reverse=True)
+        assert 0 < course[-1] < 0.02 and course[9] > 0.95
+    assert learning_rate(Training(learning_rate=0.3), 7, 10) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"momentum": 0.5}, "momentum goes with optimizer: adagrad alone"),
+        ({"optimizer": "adagrad", "momentum": 1.0}, "momentum must lie"),
+        ({"warmup_steps": -1}, "warmup_steps must be"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"session_parallel": True, "workers": 2}, "workers must be 1"),
+        ({"session_parallel": True, "schedule": "linear"}, "schedule must be constant"),
+    ],
+)
+def test_mistakes(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Training(**settings)  # type: ignore[arg-type]
