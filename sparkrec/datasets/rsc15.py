@@ -47,7 +47,7 @@ class PrepareRSC15:
     test_days
         Of raw clicks: sessions that end in so many last days are test. The authors' code takes 1.
     min_item_events
-        Of raw clicks: items with fewer events are left out, and sessions of one event before and
+        Of raw clicks: items with fewer events are left out, and sessions of one event, before and
         after.
     max_bad_rows
         How many bad rows of a file to leave out before the job fails.
