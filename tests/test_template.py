@@ -13,7 +13,11 @@ from sparkrec.errors import ConfigError
 from sparkrec.template import expand, read_template
 
 CONFS = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
-ENVIRON = {"MY_S3_BUCKET": "s3://bucket/some prefix", "ML_1M": "/data/ml-1m"}
+ENVIRON = {
+    "MY_S3_BUCKET": "s3://bucket/some prefix",
+    "ML_1M": "/data/ml-1m",
+    "RSC15": "/data/rsc15",
+}
 
 envsubst = shutil.which("envsubst")
 needs_envsubst = pytest.mark.skipif(envsubst is None, reason="envsubst is not installed")
