@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from sparkrec.models.dssm import DSSM, DSSMConfig
+from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn import losses
-from sparkrec.training.objective import TwoTowerLoss
+from sparkrec.training.lanes import session_steps
+from sparkrec.training.objective import SequenceLoss, TwoTowerLoss, objective
 from sparkrec.training.settings import Loss
 
 FEATURES = torch.arange(10)[:, None]
@@ -152,3 +154,94 @@ def test_every_loss_gets_its_settings(settings: Loss, expected: Callable[..., Te
 def test_bce_has_no_in_batch_negatives(name: Any) -> None:
     with pytest.raises(ValueError, match=f"in_batch does not go with name: {name}"):
         Loss(name, "in_batch")
+
+
+# -------------------------------------------------------------------- items that all rows share
+
+BATCH = {"user": torch.tensor([[2], [3], [4]]), "item": torch.tensor([4, 5, 4])}
+
+
+def test_softmax_over_all_items() -> None:
+    loss, scores, labels, every, _ = loss_of(BATCH, Loss("softmax", "all", temperature=0.5))
+    wanted = torch.nn.functional.cross_entropy(every[:, 2:], BATCH["item"] - 2)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    own = every.gather(1, BATCH["item"][:, None])[:, 0]
+    assert torch.allclose(scores[labels == 1], own, atol=1e-6)
+
+
+@pytest.mark.parametrize("log_q", [True, False])
+def test_softmax_over_sampled_items(log_q: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws 6, 5, 6 for everyone: a row's own item is its positive, drawn or not, and once."""
+    drawn = torch.tensor([6, 5, 6])
+    monkeypatch.setattr("sparkrec.training.objective.Objective._draw", lambda self: drawn)
+    settings = Loss("softmax", "sampled", samples=3, alpha=0.5, temperature=0.5, log_q=log_q)
+    loss, _, _, every, _ = loss_of(BATCH, settings)
+    correction = torch.zeros(10)
+    if log_q:
+        weights = torch.where(COUNTS > 0, COUNTS**0.5, 0.0).double()
+        correction = torch.log(1 - (1 - weights / weights.sum()) ** 3).float()
+    corrected = every - correction
+    rows = [(0, [4, 5, 6]), (1, [5, 6]), (2, [4, 5, 6])]
+    wanted = [corrected[row, items].logsumexp(0) - corrected[row, items[0]] for row, items in rows]
+    assert loss.item() == pytest.approx(torch.stack(wanted).mean().item(), rel=1e-5)
+
+
+def test_samples_follow_popularity_and_never_name_what_train_lacks() -> None:
+    side = TowerInput(10, ((0, 1),))
+    network = DSSM(DSSMConfig(embedding_dim=4, hidden=(4,)), side, side)
+    settings = Loss("softmax", "sampled", samples=5000, alpha=1.0)
+    torch.manual_seed(0)
+    step = TwoTowerLoss(network, settings, FEATURES, COUNTS)
+    found = torch.cat([step._draw() for _ in range(100)])
+    share = torch.bincount(found, minlength=10) / len(found)
+    assert torch.allclose(share, COUNTS / COUNTS.sum(), atol=0.003)
+    assert share[:2].sum() == 0
+
+
+# ----------------------------------------------------------------------------- sequence models
+
+WINDOWS = torch.tensor([[2, 5, 7, 3], [9, 4, 0, 0]])
+
+
+def small_gru() -> GRU4Rec:
+    torch.manual_seed(0)
+    config = GRU4RecConfig(max_len=3, hidden=(4,), embedding_dim=4)
+    return GRU4Rec(config, TowerInput(2, (), 3, 10), TowerInput(2, (), 1, 10))
+
+
+def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
+    network = small_gru()
+    step = objective(network, Loss("softmax", "all", temperature=1.0), FEATURES, None)
+    assert isinstance(step, SequenceLoss)
+    loss, _, _ = step({"items": WINDOWS})
+    states = network.encode_steps(WINDOWS[:, :-1])
+    scores = states @ network.encode_items(FEATURES[2:]).T
+    pairs = [(0, 0, 5), (0, 1, 7), (0, 2, 3), (1, 0, 4)]
+    rows = torch.stack([scores[row, place] for row, place, _ in pairs])
+    targets = torch.tensor([target for _, _, target in pairs]) - 2
+    wanted = torch.nn.functional.cross_entropy(rows, targets)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert step.positives == 4
+
+
+def test_sessions_side_by_side_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vectors of the lanes are those of each session alone, from its own beginning."""
+    network = small_gru().eval()
+    settings = Loss("softmax", "all", temperature=1.0)
+    step = objective(network, settings, FEATURES, None, session_parallel=True)
+    found: dict[int, torch.Tensor] = {}
+
+    def record(vectors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found.update(zip(targets.tolist(), vectors.detach(), strict=True))
+        return vectors.sum(), vectors, vectors
+
+    monkeypatch.setattr(step, "contrast", record)
+    sessions = torch.tensor([[2, 3, 4], [5, 6, 0], [7, 8, 9]])
+    for batch in session_steps([{"items": sessions}], lanes=2):
+        step(batch)
+    assert step.positives == 5
+    for session, length in zip(sessions, (3, 2, 3), strict=True):
+        alone = network.encode_steps(session[None, : length - 1])[0]
+        for place in range(1, length):
+            target = int(session[place])
+            assert torch.allclose(found[target], alone[place - 1], atol=1e-6)

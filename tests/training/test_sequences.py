@@ -1,0 +1,86 @@
+"""Sequence models from events to answers: what follows what is learned, in either way to train."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.training.retrievers import GRU4Rec
+from sparkrec.training.settings import EarlyStopping
+
+ITEMS = 9
+SIDE_BY_SIDE = {
+    "session_parallel": True,
+    "batch_size": 8,
+    "optimizer": "adagrad",
+    "learning_rate": 0.1,
+    "momentum": 0.2,
+    "negatives": "sampled",
+    "samples": 20,
+    "sparse": True,
+}
+WINDOWS = {"batch_size": 8, "learning_rate": 0.02}
+
+
+def gru4rec(**params: Any) -> GRU4Rec:
+    common = {"hidden": (8,), "embedding_dim": 8, "max_len": 5, "epochs": 8, "k": 1, "seed": 2}
+    return GRU4Rec(**{**common, "early_stopping": None, "exclude_seen": False, **params})
+
+
+@pytest.fixture(scope="module")
+def events(spark: SparkSession) -> DataFrame:
+    """Sixty users who go round nine items, each from another place, for 3 to 12 steps."""
+    rows = [
+        (user, (user + place) % ITEMS, place, 20 * user + place)
+        for user in range(60)
+        for place in range(3 + user % 10)
+    ]
+    schema = "user_id long, item_id long, timestamp long, position long"
+    return spark.createDataFrame(rows, schema).coalesce(1).cache()
+
+
+@pytest.fixture(scope="module")
+def queries(spark: SparkSession) -> DataFrame:
+    rows = [(item, [(item - 1) % ITEMS, item]) for item in range(ITEMS)]
+    return spark.createDataFrame(rows, "query_id long, history array<long>").coalesce(1)
+
+
+@pytest.mark.parametrize("way", [WINDOWS, SIDE_BY_SIDE], ids=["windows", "side by side"])
+def test_what_follows_is_learned(
+    events: DataFrame, queries: DataFrame, way: dict[str, Any]
+) -> None:
+    model = gru4rec(**way).fit(events)
+    found = {row["query_id"]: row["recommended"] for row in model.transform(queries).collect()}
+    assert {item: given[0]["item_id"] for item, given in found.items()} == {
+        item: (item + 1) % ITEMS for item in range(ITEMS)
+    }
+
+
+def test_a_resumed_run_side_by_side_ends_at_the_same_vectors(
+    events: DataFrame, tmp_path: Path
+) -> None:
+    whole = gru4rec(**SIDE_BY_SIDE, epochs=3).fit(events)
+    path = str(tmp_path / "work")
+    gru4rec(**SIDE_BY_SIDE, epochs=2, work_path=path).fit(events)
+    resumed = gru4rec(**SIDE_BY_SIDE, epochs=3, work_path=path, resume=True).fit(events)
+    assert (resumed.item_vectors == whole.item_vectors).all()
+
+
+def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> None:
+    model = gru4rec(
+        **WINDOWS, epochs=2, early_stopping=EarlyStopping(metric="recall@5"), fallback="none"
+    ).fit(events)
+    phases = [entry["phase"] for entry in model.about["history"]]
+    assert phases[:1] == ["fit"] and "refit" in phases
+    assert "recall@5" in model.about["history"][0]
+
+
+def test_mistakes(events: DataFrame) -> None:
+    with pytest.raises(ConfigError, match="given is for two-tower models"):
+        gru4rec(negatives="given").fit(events)
+    with pytest.raises(DataError, match="the column `label`"):
+        gru4rec().fit(events.selectExpr("*", "1 AS label"))
+    with pytest.raises(DataError, match="no user of train has two events"):
+        gru4rec().fit(events.where("timestamp = 0"))
