@@ -18,6 +18,7 @@ _PRODUCT_BELOW = 40
 _AUC_POSITIVES, _AUC_NEGATIVES = 2048, 5
 # Steps whose samples are drawn together.
 _STEPS_DRAWN = 64
+_LOG_Q_KEPT = 16
 # Padding and unknown, the first rows of tables by dense index, are no items.
 _FIRST_ITEM = 2
 
@@ -148,8 +149,10 @@ class Objective(nn.Module):
         return self._weights
 
     def _log_q_of(self, draws: int) -> Tensor:
-        # The counts of a short last batch come back every epoch, those of windows hardly ever.
-        if draws not in self._log_q or len(self._log_q) > 64:
+        if draws not in self._log_q:
+            # A short last batch comes back every epoch, the counts of windows hardly ever do.
+            if len(self._log_q) == _LOG_Q_KEPT:
+                self._log_q.clear()
             assert self.item_counts is not None, "in-batch negatives need the items' counts"
             in_batch = self.loss.negatives == "in_batch"
             weights = self.item_counts if in_batch else self._draw_weights()
