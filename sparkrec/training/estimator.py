@@ -160,6 +160,11 @@ class TwoTowerRetriever(Retriever):
         started = perf_counter()
         user_schema, item_schema = self._schemas()
         check_slots(dataset.sparkSession, self.get("workers"))
+        if self.get("session_parallel") and not hasattr(self.model_class.network_class(), "step"):
+            raise ConfigError(
+                "training.session_parallel carries a state from step to step, and "
+                f"{self.model_name} has none; leave it out"
+            )
         train, validation = self._training_rows(dataset, user_schema)
         train.persist()
         try:

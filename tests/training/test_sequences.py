@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.training.retrievers import GRU4Rec
+from sparkrec.training.retrievers import GRU4Rec, SASRec
 from sparkrec.training.settings import EarlyStopping
 
 ITEMS = 9
@@ -80,6 +80,8 @@ def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> No
 def test_mistakes(events: DataFrame) -> None:
     with pytest.raises(ConfigError, match="given is for two-tower models"):
         gru4rec(negatives="given").fit(events)
+    with pytest.raises(ConfigError, match=r"session_parallel carries a state .* sasrec has none"):
+        SASRec(max_len=5, session_parallel=True).fit(events)
     with pytest.raises(DataError, match="the column `label`"):
         gru4rec().fit(events.selectExpr("*", "1 AS label"))
     with pytest.raises(DataError, match="no user of train has two events"):
