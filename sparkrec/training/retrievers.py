@@ -25,8 +25,10 @@ def retriever_class(name: str) -> type[TwoTowerRetriever]:
     for block, kind in blocks.items():
         for field in dataclasses.fields(kind):
             param = param_name(block, field.name)
-            if hasattr(base, param):
+            if isinstance(getattr(base, param, None), Param):
                 continue
+            if hasattr(base, param):
+                raise TypeError(f"{name}: the field {field.name} would hide the estimator's own")
             members[param] = Param(Params._dummy(), param, f"{block}.{field.name}")
     return type(network.__name__, (base,), members)
 
