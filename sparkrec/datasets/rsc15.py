@@ -101,14 +101,14 @@ def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
             train = events("train", _prepared(str(config.input.train)))
             test = events("test", _prepared(str(config.input.test)))
         tables = {"train": train, "test": session_queries(test, train, COLUMNS)}
+        for name, frame in tables.items():
+            if frame.isEmpty():
+                raise DataError(f"{name} would have no rows: no session of it is long enough")
         about = {"dataset": config.dataset, "bad_rows": bad_rows}
         rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
     finally:
         for frame in read:
             frame.unpersist()
-    for name, count in rows.items():
-        if not count:
-            raise DataError(f"{config.output_path}/{name} has no rows: no session is long enough")
     return Prepared(config.output_path, rows, bad_rows)
 
 

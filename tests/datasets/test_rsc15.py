@@ -70,6 +70,10 @@ def test_mistakes(spark: SparkSession, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="clicks must be given, or train and test"):
             RSC15Input(**wrong)
+    short = write(tmp_path / "short.txt", ["1\t10\t5", "2\t10\t6"], HEADER)
+    with pytest.raises(DataError, match="test would have no rows"):
+        prepare(spark, tmp_path, RSC15Input(train=short, test=short))
+    assert not (tmp_path / "rsc15").exists()
     bad = write(tmp_path / "train.txt", ["1\tten\t5"], HEADER)
     with pytest.raises(DataError, match=r"input\.train"):
         prepare(spark, tmp_path, RSC15Input(train=bad, test=bad))
