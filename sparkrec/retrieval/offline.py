@@ -10,11 +10,12 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkrec import storage
 from sparkrec.errors import DataError
 from sparkrec.publishing import check_output, publish
-from sparkrec.retrieval.base import RetrievalModel
+from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
 from sparkrec.tables import KEY_TYPES, read_table, write_table
 from sparkrec.transforms._common import moment, require_events
@@ -141,6 +142,13 @@ def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> D
             raise DataError(
                 f"input.queries has a column `{history}`, so input.events is not read; leave out "
                 "one of them"
+            )
+        require_history(queries, history)
+        found = queries.schema[history].dataType.elementType  # type: ignore[attr-defined]
+        if isinstance(found, T.StringType) != isinstance(model.item_type, T.StringType):
+            raise DataError(
+                f"input.queries: `{history}` has items of type {found.simpleString()}, those of "
+                f"the model are {model.item_type.simpleString()}"
             )
         return queries
     if user not in queries.columns:

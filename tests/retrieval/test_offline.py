@@ -135,6 +135,12 @@ def test_mistakes(spark: SparkSession, events: DataFrame, tmp_path: Path) -> Non
         run(spark, path, tmp_path / "a", {}, queries=both, events=events)
     with pytest.raises(DataError, match="neither `user_id` nor `history`"):
         run(spark, path, tmp_path / "b", {}, queries=both.select("history").toDF("past"))
+    texts = spark.createDataFrame([("u1", ["1"])], "user_id string, history array<string>")
+    with pytest.raises(DataError, match="has items of type string, those of the model are bigint"):
+        run(spark, path, tmp_path / "c", {}, queries=texts)
+    single = spark.createDataFrame([("u1", 1)], "user_id string, history long")
+    with pytest.raises(DataError, match="not an array"):
+        run(spark, path, tmp_path / "d", {}, queries=single)
     table = str(tmp_path / "a" / "events")
     with pytest.raises(StorageError, match="is no saved model"):
         load_model(table)
