@@ -18,10 +18,10 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._gather import gathered, order_columns
 from sparkrec.baselines._user_rows import How, Ints, Numbers, UserRows
 from sparkrec.columns import Columns
+from sparkrec.compiled import compiled
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.session import slots
 

@@ -4,8 +4,8 @@ Items with equal scores are ordered by their number, which is the order of the r
 """
 
 from sparkrec.baselines._blocks import Scores
-from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._user_rows import Numbers
+from sparkrec.compiled import compiled
 
 
 @compiled

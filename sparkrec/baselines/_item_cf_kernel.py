@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparkrec.baselines._blocks import Block, Found, Scores
-from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._heap import push, sort
 from sparkrec.baselines._user_rows import Ints, Numbers, UserRows
+from sparkrec.compiled import compiled
 
 if TYPE_CHECKING:
     from sparkrec.baselines.item_cf import ItemCFConfig

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sparkrec.baselines._blocks import Block, Found, Scores
-from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._heap import push, sort
 from sparkrec.baselines._swing_users import Sample, as_matrix, sample_users
 from sparkrec.baselines._user_rows import Ints, Numbers, UserRows
+from sparkrec.compiled import compiled
 from sparkrec.splitmix64 import Words
 
 Bytes = npt.NDArray[np.uint8]

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse  # type: ignore[import-untyped]
 
-from sparkrec.baselines._compiled import compiled
 from sparkrec.baselines._user_rows import Ints, Numbers, UserRows
+from sparkrec.compiled import compiled
 from sparkrec.splitmix64 import Words, mixed
 
 Scores = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from sparkrec.baselines._compiled import compiled
+from sparkrec.compiled import compiled
 from sparkrec.splitmix64 import Words, mixed
 
 Ints = npt.NDArray[np.int64]

@@ -10,7 +10,6 @@ alone. Training walks a window step by step, so its cost is linear in the window
 steps cannot run side by side; SASRec's can.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,8 +20,6 @@ from torch import Tensor, nn
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable
-
-_CELL_WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 @dataclass(frozen=True)
@@ -87,63 +84,40 @@ class GRU4Rec(SequenceNetwork):
         super().__init__(user, item)
         self.config = config
 
-        def table(dim: int) -> ItemTable:
+        def table(dim: int, bias: bool) -> ItemTable:
             std = dim**-0.5 if config.initial_std is None else config.initial_std
-            return ItemTable(item.num_items, dim, std, config.sparse)
+            return ItemTable(item.num_items, dim, std, config.sparse, bias)
 
-        self.items = table(config.embedding_dim)
+        constrained = config.constrained_embedding
+        self.items = table(config.embedding_dim, config.bias and constrained)
         widths = pairwise((config.embedding_dim, *config.hidden))
         self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
-        if not config.constrained_embedding:
-            self.output = table(config.hidden[-1])
-        if config.bias:
-            self.bias = ItemTable(item.num_items, 1, 0.0, config.sparse)
+        if not constrained:
+            self.output = table(config.hidden[-1], config.bias)
 
     def encode_steps(self, items: Tensor) -> Tensor:
-        states = self._dropped(self.items(items), self.config.dropout_embedding)
+        # A bias that shares the table is not read.
+        states = self.items(items)[..., : self.config.embedding_dim]
+        states = self._dropped(states, self.config.dropout_embedding)
         for layer in self.layers:
             states, _ = layer(states)
             states = self._dropped(states, self.config.dropout_hidden)
-        return self._with_one(states)
-
-    def step(self, items: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """One step of lanes side by side: `encode_steps` for one item a lane.
-
-        Parameters
-        ----------
-        items
-            [lanes], dense.
-        states
-            Of every layer, [lanes, width]; zeros at the beginning of a session.
-
-        Returns
-        -------
-        vectors, states
-            The vectors that find the lanes' next items, and the states to go on with.
-        """
-        below, after = self._dropped(self.items(items), self.config.dropout_embedding), []
-        for layer, state in zip(self.layers, states, strict=True):
-            weights = (getattr(layer, name) for name in _CELL_WEIGHTS)
-            after.append(torch.gru_cell(below, state, *weights))
-            below = self._dropped(after[-1], self.config.dropout_hidden)
-        return self._with_one(below), after
-
-    def new_states(self, lanes: int) -> list[Tensor]:
-        """The states of lanes before their sessions' first events."""
-        return [self.items.weight.new_zeros(lanes, width) for width in self.config.hidden]
+        return self.with_one(states)
 
     def encode_items(self, features: Tensor) -> Tensor:
-        table = self.items if self.config.constrained_embedding else self.output
-        vectors: Tensor = table(features[:, 0])
-        if self.config.bias:
-            vectors = torch.cat([vectors, self.bias(features[:, 0])], dim=-1)
+        vectors: Tensor = self.found_items(features[:, 0])
         return vectors
+
+    @property
+    def found_items(self) -> ItemTable:
+        """The table of the vectors that states are multiplied with."""
+        return self.items if self.config.constrained_embedding else self.output
 
     def _dropped(self, values: Tensor, share: float) -> Tensor:
         return F.dropout(values, share, self.training)
 
-    def _with_one(self, states: Tensor) -> Tensor:
-        """With the number that the items' biases are multiplied with."""
+    def with_one(self, states: Tensor) -> Tensor:
+        """States with the number that the items' biases are multiplied with."""
         if not self.config.bias:
             return states
         return torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)

@@ -7,6 +7,7 @@ Tables by dense item index reserve the same two rows.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,16 +83,42 @@ class ItemTable(nn.Module):
         Standard deviation of the first weights.
     sparse
         Whether gradients are sparse, as `PooledEmbedding`'s.
+    bias
+        Whether a row has one number more, that begins at zero.
     """
 
-    def __init__(self, num_items: int, dim: int, std: float, sparse: bool = False) -> None:
+    def __init__(
+        self, num_items: int, dim: int, std: float, sparse: bool = False, bias: bool = False
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_items, dim) * std)
+        first = torch.randn(num_items, dim) * std
+        first[:RESERVED_ROWS] = 0
+        self.weight = nn.Parameter(F.pad(first, (0, int(bias))))
         self.sparse = sparse
-        with torch.no_grad():
-            self.weight[:RESERVED_ROWS] = 0
 
     def forward(self, items: Tensor) -> Tensor:
         """Embeddings of items of any shape; the reserved rows give zeros and are not trained."""
+        if self.sparse:
+            rows: Tensor = _SparseRows.apply(self.weight, items)
+            return rows
         known = items.masked_fill(items < RESERVED_ROWS, 0)
-        return F.embedding(known, self.weight, padding_idx=0, sparse=self.sparse)
+        return F.embedding(known, self.weight, padding_idx=0)
+
+
+class _SparseRows(torch.autograd.Function):
+    """Rows of a table whose gradient is sparse; `F.embedding` takes five times as long back."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(items)
+        ctx.shape = weight.shape
+        return F.embedding(items, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (items,) = ctx.saved_tensors
+        known = items >= RESERVED_ROWS
+        values = gradient * known[..., None]
+        flat = values.reshape(-1, ctx.shape[1])
+        rows = items.reshape(1, -1)
+        return torch.sparse_coo_tensor(rows, flat, ctx.shape, check_invariants=False), None

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# 2 MB of float32 scores: a block that stays in a core's cache.
-_BLOCK_SCORES = 1 << 19
+# 4 MB of float32 scores: a block that stays in the processor's cache.
+_BLOCK_SCORES = 1 << 20
 
 
 def bce_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,10 +69,15 @@ def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None)
     return (every.logsumexp(dim=1) - positive).mean()
 
 
-def full_softmax_loss(
-    queries: Tensor, items: Tensor, positive: Tensor, half_precision: bool = False
+def shared_softmax_loss(
+    queries: Tensor,
+    items: Tensor,
+    positive: Tensor,
+    log_q: Tensor | None = None,
+    half_precision: bool = False,
 ) -> Tensor:
-    """Cross-entropy of each query's positive among all items, without keeping every score.
+    """Cross-entropy of each query's positive among items that all share, all at best, without
+    keeping every score.
 
     Scores are computed a block of queries at a time, and what the gradient needs of a block is
     multiplied out while it is at hand: memory is that of one block, not of queries x items.
@@ -85,48 +90,60 @@ def full_softmax_loss(
         [items, dim]; a score is the inner product.
     positive
         Row of each query's positive among the items, [batch].
+    log_q
+        What is subtracted from the scores of each item, [items]: see `log_q`.
     half_precision
-        Multiply in bfloat16, with sums in float32: two to four times as fast on processors that
-        have it, at three digits of a score.
+        Multiply in bfloat16, with sums in float32: twice as fast on processors that have it, at
+        three digits of a score.
     """
-    return _FullSoftmax.apply(queries, items, positive, half_precision)
+    return _SharedSoftmax.apply(queries, items, positive, log_q, half_precision)
 
 
-class _FullSoftmax(torch.autograd.Function):
+class _SharedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, positive: Tensor, half_precision: bool
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        positive: Tensor,
+        log_q: Tensor | None,
+        half_precision: bool,
     ) -> Tensor:
         needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        block = max(1, _BLOCK_SCORES // len(items))
-        total = queries.new_zeros(())
-        to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
+        count, block = len(queries), max(1, _BLOCK_SCORES // len(items))
+        own = F.embedding(positive, items)
+        total = -(queries * own).sum()
+        if log_q is not None:
+            total += log_q[positive].sum()
+        # The gradient is that of a row's log-sum-exp, less the positive's own.
+        to_queries, to_items = own / -count, None
         kind = torch.bfloat16 if half_precision else queries.dtype
         all_items = items.to(kind)
-        for start in range(0, len(queries), block):
-            part, own = (
-                queries[start : start + block].to(kind),
-                positive[start : start + block, None],
-            )
-            scores = (part @ all_items.T).to(queries.dtype)
-            own_scores = scores.gather(1, own)
+        for start in range(0, count, block):
+            part = queries[start : start + block]
+            scores = part.to(kind) @ all_items.T
+            if log_q is not None:
+                scores.sub_(log_q)
             highest = scores.amax(dim=1, keepdim=True)
-            # From here on `scores` holds what the positives' scores are pushed towards.
-            sums = scores.sub_(highest).exp_().sum(dim=1, keepdim=True)
-            total += (sums.log() + highest - own_scores).sum()
+            shares = scores.sub_(highest).exp_()
+            sums = shares.sum(dim=1, keepdim=True, dtype=queries.dtype)
+            total += (sums.log() + highest).sum()
             if needed:
-                scores.div_(sums * len(queries))
-                scores.scatter_add_(1, own, scores.new_full(own.shape, -1 / len(queries)))
-                shares = scores.to(kind)
-                to_queries[start : start + block] = shares @ all_items
-                to_items += shares.T @ part
-        ctx.save_for_backward(to_queries, to_items)
-        return total / len(queries)
+                weights = 1 / (sums * count)
+                to_queries[start : start + block] += (shares @ all_items) * weights
+                from_part = (shares.T @ (part * weights).to(kind)).to(items.dtype)
+                to_items = from_part if to_items is None else to_items.add_(from_part)
+        if to_items is not None:
+            to_items.index_add_(0, positive, queries, alpha=-1 / count)
+        ctx.gradients = to_queries, to_items
+        return total / count
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        to_queries, to_items = ctx.saved_tensors
-        return to_queries * gradient, to_items * gradient, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        # Scaled in place, so that a second time would be wrong: there is none.
+        to_queries, to_items = ctx.gradients
+        del ctx.gradients
+        return to_queries.mul_(gradient), to_items.mul_(gradient), None, None, None
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -239,28 +256,24 @@ def labelled_bce_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels)
 
 
-def log_q(weights: Tensor, draws: int) -> Tensor:
-    """Log of the probability that an item is among a number of draws at least once.
+def log_not_drawn(weights: Tensor) -> Tensor:
+    """Log of the probability that one draw in proportion to `weights` [items] is not the item.
+
+    float64 [items]. An item with less than the least positive weight is taken to have that.
+    """
+    weights = weights.double()
+    least = weights[weights > 0].min()
+    share = weights.clamp(min=least) / weights.sum()
+    return torch.log1p(-share.clamp(max=1 - 1e-12))
+
+
+def log_q(log_absent: Tensor) -> Tensor:
+    """Log of the probability to be a candidate, float32, from that of not being one (its log).
 
     Subtracted from the scores of in-batch or sampled candidates it undoes their bias towards
     popular items (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations", RecSys 2019, eq. 3, there as the expected number of occurrences, which is the
-    same for rare items; here candidates are distinct).
-
-    Parameters
-    ----------
-    weights
-        What an item is drawn in proportion to, [items]: the training rows of each for the items
-        of a batch. An item with less than the least positive weight is taken to have that.
-    draws
-        Rows of a batch, or samples.
-
-    Returns
-    -------
-    Tensor
-        float32 [items].
+    same for rare items; here candidates are distinct). An item is not among a number of draws
+    with the logarithm of `log_not_drawn` times their number.
     """
-    weights = weights.double()
-    least = weights[weights > 0].min()
-    share = (weights.clamp(min=least) / weights.sum()).clamp(max=1 - 1e-12)
-    return torch.log(-torch.expm1(draws * torch.log1p(-share))).float()
+    return torch.log(-torch.expm1(log_absent)).float()

@@ -22,6 +22,7 @@ from torch import Tensor
 from sparkrec import config as configs
 from sparkrec import storage
 from sparkrec.errors import ConfigError
+from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.retrieval.base import Retriever
 from sparkrec.retrieval.catalogue import Catalogue
@@ -160,7 +161,8 @@ class TwoTowerRetriever(Retriever):
         started = perf_counter()
         user_schema, item_schema = self._schemas()
         check_slots(dataset.sparkSession, self.get("workers"))
-        if self.get("session_parallel") and not hasattr(self.model_class.network_class(), "step"):
+        network_class = self.model_class.network_class()
+        if self.get("session_parallel") and not issubclass(network_class, GRU4Rec):
             raise ConfigError(
                 "training.session_parallel carries a state from step to step, and "
                 f"{self.model_name} has none; leave it out"

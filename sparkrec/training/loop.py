@@ -26,7 +26,8 @@ from sparkrec.training.auc import StreamingAUC
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.feed import Feed, FeedSettings
 from sparkrec.training.lanes import session_steps
-from sparkrec.training.objective import Objective, objective
+from sparkrec.training.objective import Objective
+from sparkrec.training.objectives import objective
 from sparkrec.training.optimizers import dense_parameters, make_optimizers, set_learning_rate
 from sparkrec.training.reduce import average_gradients, same_start
 from sparkrec.training.task import TrainingTask
@@ -133,8 +134,8 @@ def _phase(
         resumed.restore(optimizers)
     best = resumed.best if resumed is not None else None
     item_features = tensors["item_features"].to(rank.device)
-    counts, parallel = tensors.get("item_counts"), training.session_parallel
-    step_module = objective(network, task.loss, item_features, counts, parallel)
+    counts = tensors.get("item_counts")
+    step_module = objective(network, task.loss, item_features, counts, training)
     if rank.world > 1:
         same_start(network)
     by_length = isinstance(network, SequenceNetwork) and not training.session_parallel
@@ -213,8 +214,7 @@ def _train_epoch(
             batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss, scores, labels = step_module(batch)
-            loss.backward()
+            loss, scores, labels = step_module.learn(batch)
             if rank.world > 1:
                 average_gradients(step_module.parameters(), rank.world)
             if task.training.clip_norm is not None:
@@ -223,7 +223,7 @@ def _train_epoch(
             set_learning_rate(optimizers, task.training, done, task.training.epochs * feed.steps)
             for optimizer in optimizers:
                 optimizer.step()
-            losses += loss.detach().cpu()
+            losses += loss.cpu()
             if step_module.watched:
                 auc.update(scores, labels)
             bar.update()

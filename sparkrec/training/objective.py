@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.nn import losses
+from sparkrec.training.alias import AliasTable, alias_table, draw
 from sparkrec.training.settings import Loss
 
 # Gathering a vector for each of a row's items moves as many numbers as multiplying with about
@@ -18,7 +18,6 @@ _PRODUCT_BELOW = 40
 _AUC_POSITIVES, _AUC_NEGATIVES = 2048, 5
 # Steps whose samples are drawn together.
 _STEPS_DRAWN = 64
-_LOG_Q_KEPT = 16
 # Padding and unknown, the first rows of tables by dense index, are no items.
 _FIRST_ITEM = 2
 
@@ -43,6 +42,8 @@ class Objective(nn.Module):
     item_counts
         Training rows of every item by dense index, [items]; what in-batch and sampled negatives
         need.
+    half_precision
+        Multiply in bfloat16; weights, sums and losses stay in float32.
     """
 
     def __init__(
@@ -51,17 +52,33 @@ class Objective(nn.Module):
         loss: Loss,
         item_features: Tensor,
         item_counts: Tensor | None = None,
+        half_precision: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.item_features = item_features
-        self.item_counts = item_counts
+        self.half_precision = half_precision
         self.positives = 0
         self.watched = True
-        self._log_q: dict[int, Tensor] = {}
-        self._weights: Tensor | None = None
         self._drawn: list[Tensor] = []
+        # Logs of the probabilities that a row, or a draw, is not of an item.
+        self._not_in_row = self._not_drawn = None
+        self._alias: AliasTable | None = None
+        if item_counts is None:
+            assert loss.negatives in ("given", "all"), "shared negatives need the items' counts"
+            return
+        counts = item_counts.to(item_features.device)
+        weights = torch.where(counts > 0, counts.double() ** loss.alpha, 0.0)
+        self._not_in_row = losses.log_not_drawn(counts)
+        self._not_drawn = losses.log_not_drawn(weights)
+        self._alias = alias_table(weights)
+
+    def learn(self, batch: Mapping[str, Tensor]) -> Scored:
+        """What `forward` gives, with the gradients left in the network's parameters."""
+        loss, scores, labels = self(batch)
+        loss.backward()
+        return loss.detach(), scores, labels
 
     def begin_epoch(self) -> None:
         """Train, and forget what a resumed run would not have: draws ahead, and the counter."""
@@ -71,44 +88,47 @@ class Objective(nn.Module):
 
     def contrast(self, queries: Tensor, targets: Tensor) -> Scored:
         """Loss of query vectors [n, dim] whose positives are `targets` [n], against items that all
-        of them share: the batch's own, sampled ones, or every item."""
+        of them share: the batch's own, sampled ones beside them, or every item."""
+        candidates = self.candidates(targets)
+        vectors = self._encode_items(self.item_features[candidates])
+        return self.contrast_with(queries, vectors, targets, candidates)
+
+    def contrast_with(
+        self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
+    ) -> Scored:
+        """`contrast` with the vectors of the candidates [candidates, dim] at hand."""
         settings = self.loss
         queries = queries / settings.temperature
-        if settings.negatives == "all" and settings.name == "softmax":
-            items = self._encode(self.item_features[_FIRST_ITEM:])
-            positives = targets - _FIRST_ITEM
-            half = settings.half_precision
-            loss = losses.full_softmax_loss(queries, items, positives, half)
-            return loss, *self._pairs_of_others(queries, items, positives)
-        candidates, draws = self._candidates(targets)
-        scores = queries @ self._encode(self.item_features[candidates]).T
-        # A positive that was not drawn is a candidate of its own row alone.
-        place = torch.searchsorted(candidates, targets).clamp(max=len(candidates) - 1)
-        drawn = candidates[place] == targets
-        if bool(drawn.all()):
-            positive = scores.gather(1, place[:, None])[:, 0]
-        else:
-            distinct, own = torch.unique(targets, return_inverse=True)
-            vectors = F.embedding(own, self._encode(self.item_features[distinct]))
-            positive = (queries * vectors).sum(dim=1)
+        own = torch.searchsorted(candidates, targets)
+        if settings.name == "softmax":
+            log_q = self._log_q(candidates, len(targets)) if settings.log_q else None
+            loss = losses.shared_softmax_loss(queries, vectors, own, log_q, self.half_precision)
+            return loss, *self._pairs_of_others(queries, vectors, own)
+        scores = queries @ vectors.T
+        positive = scores.gather(1, own[:, None])[:, 0]
         mask = candidates != targets[:, None]
-        most, few = _AUC_POSITIVES if self.watched else 0, _AUC_NEGATIVES
-        pairs = _pairs(positive[:most], scores[:most, :few], mask[:most, :few])
-        if draws and settings.log_q and settings.name == "softmax":
-            correction = self._log_q_of(draws)
-            scores, positive = scores - correction[candidates], positive - correction[targets]
-        return self._loss_of(positive, scores, mask), *pairs
+        return self._loss_of(positive, scores, mask), *self._pairs_of_others(queries, vectors, own)
 
-    def _candidates(self, targets: Tensor) -> tuple[Tensor, int]:
-        """Distinct items, ascending, and the draws that they come from: 0 for all of them."""
+    def candidates(self, targets: Tensor) -> Tensor:
+        """Distinct items, ascending, with the targets among them."""
         match self.loss.negatives:
             case "in_batch":
-                return torch.unique(targets), len(targets)
+                return torch.unique(targets)
             case "sampled":
-                return torch.unique(self._draw()), self.loss.samples
+                return torch.unique(torch.cat([targets, self._draw()]))
             case _:
                 count = len(self.item_features)
-                return torch.arange(_FIRST_ITEM, count, device=targets.device), 0
+                return torch.arange(_FIRST_ITEM, count, device=targets.device)
+
+    def _log_q(self, candidates: Tensor, rows: int) -> Tensor | None:
+        """Log of the chance of each to be a candidate, as an item of a row or by a draw."""
+        if self.loss.negatives == "all":
+            return None
+        assert self._not_in_row is not None and self._not_drawn is not None
+        absent = rows * self._not_in_row[candidates]
+        if self.loss.negatives == "sampled":
+            absent = absent + self.loss.samples * self._not_drawn[candidates]
+        return losses.log_q(absent)
 
     def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
         settings = self.loss
@@ -134,40 +154,27 @@ class Objective(nn.Module):
     def _draw(self) -> Tensor:
         """The samples of a step: drawn for many steps at once, since that costs hardly more."""
         if not self._drawn:
-            count = self.loss.samples * _STEPS_DRAWN
-            draws = torch.multinomial(self._draw_weights(), count, replacement=True)
-            self._drawn = list(draws.split(self.loss.samples))
+            assert self._alias is not None
+            drawn = draw(self._alias, self.loss.samples * _STEPS_DRAWN)
+            self._drawn = list(drawn.split(self.loss.samples))
         return self._drawn.pop()
 
-    def _draw_weights(self) -> Tensor:
-        """What each item is drawn in proportion to: its count to the alpha; 0 without any."""
-        if self._weights is None:
-            assert self.item_counts is not None, "sampled negatives need the items' counts"
-            counts = self.item_counts.double()
-            weights = torch.where(counts > 0, counts**self.loss.alpha, 0.0)
-            self._weights = weights.to(self.item_features.device)
-        return self._weights
+    def _encode_items(self, features: Tensor) -> Tensor:
+        with self._precision():
+            vectors: Tensor = self.network.encode_items(features)  # type: ignore[operator]
+        return vectors.float()
 
-    def _log_q_of(self, draws: int) -> Tensor:
-        if draws not in self._log_q:
-            # A short last batch comes back every epoch, the counts of windows hardly ever do.
-            if len(self._log_q) == _LOG_Q_KEPT:
-                self._log_q.clear()
-            assert self.item_counts is not None, "in-batch negatives need the items' counts"
-            in_batch = self.loss.negatives == "in_batch"
-            weights = self.item_counts if in_batch else self._draw_weights()
-            self._log_q[draws] = losses.log_q(weights, draws).to(self.item_features.device)
-        return self._log_q[draws]
-
-    def _encode(self, features: Tensor) -> Tensor:
-        vectors: Tensor = self.network.encode_items(features)  # type: ignore[operator]
-        return vectors
+    def _precision(self) -> torch.autocast:
+        device = self.item_features.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.half_precision)
 
     @torch.no_grad()
     def _pairs_of_others(
         self, queries: Tensor, items: Tensor, positives: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scores of some queries' positives, and of the positives of others."""
+        if not self.watched:
+            return queries.new_empty(0), queries.new_empty(0)
         queries, own = queries[:_AUC_POSITIVES], positives[:_AUC_POSITIVES]
         rows = torch.arange(len(own), device=own.device)
         shift = torch.arange(1, _AUC_NEGATIVES + 1, device=own.device)
@@ -187,8 +194,7 @@ class TwoTowerLoss(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
         self.positives += len(batch["item"])
         if self.loss.negatives != "given":
-            users = self.network.encode_users(batch["user"])  # type: ignore[operator]
-            return self.contrast(users, batch["item"])
+            return self.contrast(self._encode_users(batch["user"]), batch["item"])
         if "label" in batch:
             # The estimator lets labels through with bce alone.
             scores = self._scores(batch["user"], batch["item"][:, None])[:, 0]
@@ -202,14 +208,19 @@ class TwoTowerLoss(Objective):
     def _scores(self, users: Tensor, items: Tensor) -> Tensor:
         """Scores of every row's items, [batch, items]. Towers run on distinct items once."""
         distinct, inverse = torch.unique(items, return_inverse=True)
-        item_vectors = self._encode(self.item_features[distinct])
-        user_vectors = self.network.encode_users(users)  # type: ignore[operator]
+        item_vectors = self._encode_items(self.item_features[distinct])
+        user_vectors = self._encode_users(users)
         if len(distinct) <= _PRODUCT_BELOW * items.shape[1]:
             scores = (user_vectors @ item_vectors.T).gather(1, inverse)
         else:
             gathered = F.embedding(inverse, item_vectors)
             scores = (gathered @ user_vectors[:, :, None])[..., 0]
         return scores / self.loss.temperature
+
+    def _encode_users(self, features: Tensor) -> Tensor:
+        with self._precision():
+            vectors: Tensor = self.network.encode_users(features)  # type: ignore[operator]
+        return vectors.float()
 
 
 class SequenceLoss(Objective):
@@ -221,50 +232,12 @@ class SequenceLoss(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
         items = batch["items"]
         longest = int((items != 0).sum(dim=1).max())
-        states = self.network.encode_steps(items[:, : longest - 1])  # type: ignore[operator]
+        with self._precision():
+            states = self.network.encode_steps(items[:, : longest - 1])  # type: ignore[operator]
         following = items[:, 1:longest]
         trained = following != 0
         self.positives += int(trained.sum())
-        return self.contrast(states[trained], following[trained])
-
-
-class SessionParallelLoss(Objective):
-    """Training rows are steps of lanes (see `training.lanes`); states are carried from one to the
-    next, gradients are not.
-
-    A batch holds `input`, `target`, `starts` and `kept`, [lanes].
-    """
-
-    _states: list[Tensor] | None = None
-
-    def begin_epoch(self) -> None:
-        super().begin_epoch()
-        self._states = None
-
-    def forward(self, batch: Mapping[str, Tensor]) -> Scored:
-        starts, network = batch["starts"], self.network
-        if self._states is None:
-            self._states = network.new_states(len(starts))  # type: ignore[operator]
-        going_on = ~starts[:, None]
-        states = [state[batch["kept"]] * going_on for state in self._states]
-        vectors, after = network.step(batch["input"], states)  # type: ignore[operator]
-        self._states = [state.detach() for state in after]
-        self.positives += len(starts)
-        return self.contrast(vectors, batch["target"])
-
-
-def objective(
-    network: nn.Module,
-    loss: Loss,
-    item_features: Tensor,
-    item_counts: Tensor | None,
-    session_parallel: bool = False,
-) -> Objective:
-    """The objective of a network's kind."""
-    kind: type[Objective] = TwoTowerLoss
-    if isinstance(network, SequenceNetwork):
-        kind = SessionParallelLoss if session_parallel else SequenceLoss
-    return kind(network, loss, item_features, item_counts)
+        return self.contrast(states[trained].float(), following[trained])
 
 
 def _pairs(positive: Tensor, negative: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from sparkrec.training._adagrad import adagrad, adagrad_rows
 from sparkrec.training.settings import Training
 
 
@@ -34,6 +37,7 @@ class AdagradMomentum(torch.optim.Optimizer):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
+        self._scratch: dict[torch.Tensor, npt.NDArray[np.int64]] = {}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -47,10 +51,36 @@ class AdagradMomentum(torch.optim.Optimizer):
                     state["squares"] = torch.zeros_like(parameter)
                     if group["momentum"]:
                         state["velocity"] = torch.zeros_like(parameter)
-                if parameter.grad.is_sparse:
+                if parameter.device.type == "cpu":
+                    self._compiled_step(parameter, state, group)
+                elif parameter.grad.is_sparse:
                     _sparse_step(parameter, parameter.grad.coalesce(), state, group)
                 else:
                     _dense_step(parameter, parameter.grad, state, group)
+
+    def _compiled_step(
+        self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        """The step in one pass over the numbers that it changes."""
+        gradient = parameter.grad
+        assert gradient is not None
+        weights, squares = parameter.detach().numpy(), state["squares"].numpy()
+        velocity = state["velocity"].numpy() if group["momentum"] else squares[:0]
+        # The kernel's settings are of the table's kind, so that it computes in it.
+        kind = squares.dtype.type
+        settings = kind(group["lr"]), kind(group["momentum"]), kind(group["eps"])
+        if not gradient.is_sparse:
+            of_weights, of_squares, of_velocity, values = (
+                numbers.reshape(-1)
+                for numbers in (weights, squares, velocity, gradient.contiguous().numpy())
+            )
+            adagrad(of_weights, of_squares, of_velocity, values, *settings)
+            return
+        if parameter not in self._scratch:
+            self._scratch[parameter] = np.full(len(parameter), -1)
+        rows, values = gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
+        last = self._scratch[parameter]
+        adagrad_rows(weights, squares, velocity, rows, values, last, *settings)
 
 
 def _dense_step(

@@ -47,8 +47,8 @@ class Loss:
     negatives
         `given`: those of the row (drawn ahead; or its label, with `bce`), for two-tower models.
         The others do not read negatives of train. `in_batch`: the other positives of the batch,
-        which `bce` and `gbce` cannot use. `sampled`: `samples` items drawn for each batch, which
-        its positives share. `all`: every item, the exact softmax where there are not too many.
+        which `bce` and `gbce` cannot use. `sampled`: the same and `samples` items drawn for each
+        batch. `all`: every item, the exact softmax where there are not too many.
     samples, alpha
         Of `sampled`: how many draws, by popularity^alpha.
     temperature
@@ -64,8 +64,6 @@ class Loss:
         How hard `bpr_max` and `top1_max` hold the negatives' scores near zero.
     calibration
         The t of `gbce`: 0 is plain bce, 1 gives calibrated probabilities.
-    half_precision
-        Multiply in bfloat16 where `softmax` goes over `all` items.
     """
 
     name: Literal[
@@ -80,7 +78,6 @@ class Loss:
     negative_weight: float = 1.0
     score_regularisation: float = 1.0
     calibration: float = 0.75
-    half_precision: bool = False
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -127,6 +124,8 @@ class Training:
         Of the dense layers (decoupled, AdamW).
     workers
         Training processes. One trains in the driver on a local master, else on an executor.
+    half_precision
+        Multiply in bfloat16, sum in float32, where the processor has instructions for it.
     use_gpu
         Train on each worker's GPU, with nccl between them.
     resume
@@ -156,6 +155,7 @@ class Training:
     clip_norm: float | None = None
     weight_decay: float = 0.0
     workers: int = 1
+    half_precision: bool = False
     use_gpu: bool = False
     resume: bool = False
     model_in_path: str | None = None

@@ -82,21 +82,10 @@ def test_gru_equations() -> None:
     assert torch.allclose(network.encode_users(WINDOWS[:1])[0], state, atol=1e-6)
 
 
-@pytest.mark.parametrize("hidden", [(4,), (5, 4)])
-def test_gru_step_by_step_is_the_window(hidden: tuple[int, ...]) -> None:
-    """Carrying the states along gives what a window gives, for every lane."""
-    network = gru(hidden=hidden)
-    whole = network.encode_steps(WINDOWS[2:])[0]
-    states = network.new_states(1)
-    for item, wanted in zip(WINDOWS[2], whole, strict=True):
-        vector, states = network.step(item[None], states)
-        assert torch.allclose(vector[0], wanted, atol=1e-6)
-
-
 def test_gru_bias_is_a_number_more() -> None:
     network = gru()
     with torch.no_grad():
-        network.bias.weight[5] = 0.7
+        network.items.weight[5, -1] = 0.7
     users, items = network.encode_users(WINDOWS), network.encode_items(torch.tensor([[5], [6]]))
     plain = users[:, :-1] @ items[:, :-1].T
     assert torch.allclose(users @ items.T - plain, torch.tensor([0.7, 0.0]), atol=1e-6)

@@ -17,6 +17,7 @@ from sparkrec.nn.losses import (
     gbce_loss,
     hinge_loss,
     labelled_bce_loss,
+    log_not_drawn,
     log_q,
     softmax_loss,
     top1_loss,
@@ -110,12 +111,12 @@ def test_softmax_stays_finite_for_extreme_scores() -> None:
 
 
 def test_log_q_is_the_chance_to_be_in_the_batch() -> None:
-    found = log_q(torch.tensor([1, 3, 6]), draws=2).exp()
+    found = log_q(2 * log_not_drawn(torch.tensor([1, 3, 6]))).exp()
     assert found.tolist() == pytest.approx([1 - 0.9**2, 1 - 0.7**2, 1 - 0.4**2], rel=1e-6)
 
 
 def test_log_q_of_rare_and_of_only_items() -> None:
-    rare = log_q(torch.tensor([0, 1, 10**12 - 1]), draws=1000)
+    rare = log_q(1000 * log_not_drawn(torch.tensor([0, 1, 10**12 - 1])))
     assert rare[:2].tolist() == pytest.approx([math.log(1000 / 1e12)] * 2, rel=1e-5)
     assert rare[2].item() == pytest.approx(0, abs=1e-6)
 

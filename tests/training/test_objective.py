@@ -13,9 +13,9 @@ from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn import losses
-from sparkrec.training.lanes import session_steps
-from sparkrec.training.objective import SequenceLoss, TwoTowerLoss, objective
-from sparkrec.training.settings import Loss
+from sparkrec.training.objective import SequenceLoss, TwoTowerLoss
+from sparkrec.training.objectives import objective
+from sparkrec.training.settings import Loss, Training
 
 FEATURES = torch.arange(10)[:, None]
 STRICT: dict[str, Any] = {"score_regularisation": 2.0}
@@ -171,19 +171,37 @@ def test_softmax_over_all_items() -> None:
 
 @pytest.mark.parametrize("log_q", [True, False])
 def test_softmax_over_sampled_items(log_q: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draws 6, 5, 6 for everyone: a row's own item is its positive, drawn or not, and once."""
-    drawn = torch.tensor([6, 5, 6])
+    """Draws 6, 7, 6 for everyone, beside the items of the batch, each once."""
+    drawn = torch.tensor([6, 7, 6])
     monkeypatch.setattr("sparkrec.training.objective.Objective._draw", lambda self: drawn)
     settings = Loss("softmax", "sampled", samples=3, alpha=0.5, temperature=0.5, log_q=log_q)
     loss, _, _, every, _ = loss_of(BATCH, settings)
     correction = torch.zeros(10)
     if log_q:
         weights = torch.where(COUNTS > 0, COUNTS**0.5, 0.0).double()
-        correction = torch.log(1 - (1 - weights / weights.sum()) ** 3).float()
-    corrected = every - correction
-    rows = [(0, [4, 5, 6]), (1, [5, 6]), (2, [4, 5, 6])]
-    wanted = [corrected[row, items].logsumexp(0) - corrected[row, items[0]] for row, items in rows]
-    assert loss.item() == pytest.approx(torch.stack(wanted).mean().item(), rel=1e-5)
+        not_drawn = (1 - weights / weights.sum()) ** 3
+        correction = torch.log(1 - (1 - COUNTS / COUNTS.sum()) ** 3 * not_drawn).float()
+    corrected = (every - correction)[:, [4, 5, 6, 7]]
+    wanted = torch.nn.functional.cross_entropy(corrected, BATCH["item"] - 4)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_half_precision_is_close_and_no_more() -> None:
+    """Vectors and losses are float32 again, and so are the gradients."""
+    side = TowerInput(10, ((0, 1),))
+    torch.manual_seed(0)
+    network = DSSM(DSSMConfig(embedding_dim=16, hidden=(16,)), side, side)
+    found = []
+    for half in (False, True):
+        settings = Loss("softmax", "in_batch", temperature=0.5)
+        loss, scores, _ = TwoTowerLoss(network, settings, FEATURES, COUNTS, half)(BATCH)
+        network.zero_grad()
+        loss.backward()
+        dense = next(p.grad for p in network.parameters() if not p.grad.is_sparse)
+        assert loss.dtype == scores.dtype == dense.dtype == torch.float32
+        found.append(loss.item())
+    assert found[0] != found[1]
+    assert found[0] == pytest.approx(found[1], rel=0.01)
 
 
 def test_samples_follow_popularity_and_never_name_what_train_lacks() -> None:
@@ -211,7 +229,7 @@ def small_gru() -> GRU4Rec:
 
 def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
     network = small_gru()
-    step = objective(network, Loss("softmax", "all", temperature=1.0), FEATURES, None)
+    step = objective(network, Loss("softmax", "all", temperature=1.0), FEATURES, None, Training())
     assert isinstance(step, SequenceLoss)
     loss, _, _ = step({"items": WINDOWS})
     states = network.encode_steps(WINDOWS[:, :-1])
@@ -222,26 +240,3 @@ def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
     wanted = torch.nn.functional.cross_entropy(rows, targets)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     assert step.positives == 4
-
-
-def test_sessions_side_by_side_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The vectors of the lanes are those of each session alone, from its own beginning."""
-    network = small_gru().eval()
-    settings = Loss("softmax", "all", temperature=1.0)
-    step = objective(network, settings, FEATURES, None, session_parallel=True)
-    found: dict[int, torch.Tensor] = {}
-
-    def record(vectors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found.update(zip(targets.tolist(), vectors.detach(), strict=True))
-        return vectors.sum(), vectors, vectors
-
-    monkeypatch.setattr(step, "contrast", record)
-    sessions = torch.tensor([[2, 3, 4], [5, 6, 0], [7, 8, 9]])
-    for batch in session_steps([{"items": sessions}], lanes=2):
-        step(batch)
-    assert step.positives == 5
-    for session, length in zip(sessions, (3, 2, 3), strict=True):
-        alone = network.encode_steps(session[None, : length - 1])[0]
-        for place in range(1, length):
-            target = int(session[place])
-            assert torch.allclose(found[target], alone[place - 1], atol=1e-6)

@@ -15,11 +15,13 @@ def test_equals_cross_entropy_and_so_do_its_gradients(
     queries = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     items = torch.randn(6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     positive = torch.tensor([0, 5, 2, 2, 1, 0, 3, 4, 5])
-    (3 * losses.full_softmax_loss(queries, items, positive)).backward()
+    (3 * losses.shared_softmax_loss(queries, items, positive)).backward()
     found = queries.grad.clone(), items.grad.clone()
     queries.grad = items.grad = None
     wanted = torch.nn.functional.cross_entropy(queries @ items.T, positive)
-    assert losses.full_softmax_loss(queries, items, positive).item() == pytest.approx(wanted.item())
+    assert losses.shared_softmax_loss(queries, items, positive).item() == pytest.approx(
+        wanted.item()
+    )
     (3 * wanted).backward()
     assert torch.allclose(found[0], queries.grad)
     assert torch.allclose(found[1], items.grad)
@@ -28,7 +30,7 @@ def test_equals_cross_entropy_and_so_do_its_gradients(
 def test_large_scores_do_not_overflow() -> None:
     queries = torch.tensor([[1e4]], requires_grad=True)
     items = torch.tensor([[1.0], [-1.0]])
-    loss = losses.full_softmax_loss(queries, items, torch.tensor([1]))
+    loss = losses.shared_softmax_loss(queries, items, torch.tensor([1]))
     loss.backward()
     assert loss.item() == pytest.approx(2e4)
     assert queries.grad.item() == pytest.approx(2.0)
@@ -42,7 +44,9 @@ def test_is_the_softmax_of_one_positive_among_all_others() -> None:
     mask = torch.arange(4) != positive[:, None]
     own = scores.gather(1, positive[:, None])[:, 0]
     wanted = losses.softmax_loss(own, scores, mask)
-    assert losses.full_softmax_loss(queries, items, positive).item() == pytest.approx(wanted.item())
+    assert losses.shared_softmax_loss(queries, items, positive).item() == pytest.approx(
+        wanted.item()
+    )
 
 
 def test_half_precision_is_close() -> None:
@@ -53,7 +57,7 @@ def test_half_precision_is_close() -> None:
     found = []
     for half in (False, True):
         queries.grad = items.grad = None
-        loss = losses.full_softmax_loss(queries, items, positive, half)
+        loss = losses.shared_softmax_loss(queries, items, positive, half_precision=half)
         loss.backward()
         found.append((loss, queries.grad, items.grad))
     exact, rough = found

@@ -21,7 +21,7 @@ def compiled(function: C) -> C:
     """
     if Path(function.__code__.co_filename).is_file():
         try:
-            return cast(C, numba.njit(nogil=True, cache=True)(function))
+            return cast(C, numba.njit(nogil=True, error_model="numpy", cache=True)(function))
         except RuntimeError:  # numba found no folder that it may write to
             pass
-    return cast(C, numba.njit(nogil=True)(function))
+    return cast(C, numba.njit(nogil=True, error_model="numpy")(function))

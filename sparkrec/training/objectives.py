@@ -1,0 +1,42 @@
+"""Which objective a network is trained for."""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from sparkrec.models.gru4rec import GRU4Rec
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.training.objective import Objective, SequenceLoss, TwoTowerLoss
+from sparkrec.training.session_parallel import SessionParallelLoss
+from sparkrec.training.settings import Loss, Training
+
+log = logging.getLogger("sparkrec.training")
+
+
+def objective(
+    network: nn.Module,
+    loss: Loss,
+    item_features: Tensor,
+    item_counts: Tensor | None,
+    training: Training,
+) -> Objective:
+    """The objective of a network's kind."""
+    kind: type[Objective] = TwoTowerLoss
+    if isinstance(network, SequenceNetwork):
+        kind = SequenceLoss
+        if training.session_parallel:
+            assert isinstance(network, GRU4Rec)
+            kind = SessionParallelLoss
+    half = training.half_precision and multiplies_bfloat16(item_features.device)
+    if training.half_precision and not half:
+        log.info("half_precision: this processor does not multiply bfloat16; float32 it is")
+    return kind(network, loss, item_features, item_counts, half)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there, and not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    having = torch.cpu.get_capabilities()
+    return bool(having.get("avx512_bf16") or having.get("amx_bf16"))

@@ -1,0 +1,106 @@
+"""GRU4Rec's own way to train: a step of sessions side by side, forward and back by hand.
+
+A step is so small (32 sessions, a hundred numbers each) that most of its time would go to the
+bookkeeping of autograd; only the loss is left to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from sparkrec.models.gru4rec import GRU4Rec
+from sparkrec.nn import gru_cell
+from sparkrec.nn.embedding import ItemTable
+from sparkrec.training.objective import Objective, Scored
+
+
+class SessionParallelLoss(Objective):
+    """Training rows are steps of lanes (see `training.lanes`); states are carried from one to the
+    next, gradients are not.
+
+    A batch holds `input`, `target`, `starts` and `kept`, [lanes].
+    """
+
+    network: GRU4Rec
+    _states: list[Tensor] | None = None
+
+    def begin_epoch(self) -> None:
+        super().begin_epoch()
+        self._states = None
+
+    @torch.no_grad()
+    def learn(self, batch: Mapping[str, Tensor]) -> Scored:
+        """What `Objective.learn` does, from the states that the step before has left."""
+        network, config = self.network, self.network.config
+        layers = cast(Sequence[nn.GRU], network.layers)
+        states = self._states_before(batch)
+        below = network.items.weight[batch["input"]][:, : config.embedding_dim]
+        below, read = _dropped(below, config.dropout_embedding)
+        steps, masks = [], []
+        for layer, state in zip(layers, states, strict=True):
+            steps.append(gru_cell.forward(layer, below, state))
+            below, mask = _dropped(steps[-1].after, config.dropout_hidden)
+            masks.append(mask)
+        self._states = [step.after for step in steps]
+        self.positives += len(below)
+
+        candidates = self.candidates(batch["target"])
+        queries = network.with_one(below).requires_grad_()
+        vectors = network.found_items.weight[candidates].requires_grad_()
+        with torch.enable_grad():
+            loss, scores, labels = self.contrast_with(queries, vectors, batch["target"], candidates)
+        gradient, to_vectors = torch.autograd.grad(loss, (queries, vectors))
+
+        gradient = gradient[:, : config.hidden[-1]]
+        for layer, step, mask in zip(
+            reversed(layers), reversed(steps), reversed(masks), strict=True
+        ):
+            gradient = gru_cell.backward(layer, step, _times(gradient, mask))
+        self._leave_in_tables(candidates, to_vectors, batch["input"], _times(gradient, read))
+        return loss.detach(), scores, labels
+
+    def _states_before(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
+        """The states of the lanes that are still open, zeros where a session begins."""
+        starts = batch["starts"]
+        if self._states is None:
+            widths = self.network.config.hidden
+            return [self.item_features.new_zeros(len(starts), width).float() for width in widths]
+        going_on = ~starts[:, None]
+        return [state[batch["kept"]] * going_on for state in self._states]
+
+    def _leave_in_tables(
+        self, candidates: Tensor, to_vectors: Tensor, inputs: Tensor, to_inputs: Tensor
+    ) -> None:
+        found, read = self.network.found_items, self.network.items
+        if found is not read:
+            _leave(found, candidates, to_vectors)
+            _leave(read, inputs, to_inputs)
+            return
+        if to_inputs.shape[1] < to_vectors.shape[1]:
+            to_inputs = torch.nn.functional.pad(to_inputs, (0, 1))
+        rows = torch.cat([candidates, inputs])
+        _leave(found, rows, torch.cat([to_vectors, to_inputs]))
+
+
+def _leave(table: ItemTable, rows: Tensor, gradients: Tensor) -> None:
+    weight = table.weight
+    if table.sparse:
+        weight.grad = torch.sparse_coo_tensor(
+            rows[None], gradients, weight.shape, check_invariants=False
+        )
+    else:
+        weight.grad = torch.zeros_like(weight).index_add_(0, rows, gradients)
+
+
+def _dropped(values: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
+    """Values with some dropped and the others scaled, and what they were multiplied with."""
+    if not share:
+        return values, None
+    mask = torch.empty_like(values).bernoulli_(1 - share).div_(1 - share)
+    return values * mask, mask
+
+
+def _times(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values * mask
