@@ -66,7 +66,7 @@ def evaluate(
     queries: DataFrame,
     user: str,
     item_counts: DataFrame,
-    ks: Sequence[int] = (10, 20),
+    ks: Sequence[int] = (5, 10, 20),
     replicates: int = 1000,
     seed: int = 0,
 ) -> Evaluation:

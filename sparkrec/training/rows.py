@@ -103,17 +103,20 @@ def validation_arrays(
 ) -> dict[str, Ints]:
     """Validation queries as `training.validate` reads them; at most `max_rows`, drawn by seed.
 
+    A query with several relevant items, a basket, is a row for each.
+
     Raises
     ------
     DataError
         There is none.
     """
     catalogue = user_encoder.catalogue
-    order = F.xxhash64(F.lit(seed), F.col("query_id"))
+    rows = queries.withColumn("_target", F.explode("relevant"))
+    order = F.xxhash64(F.lit(seed), F.col("query_id"), F.col("_target"))
     table = (
-        queries.orderBy(order, "query_id")
+        rows.orderBy(order, "query_id", "_target")
         .limit(max_rows)
-        .select(*user_encoder.schema.used_columns, history, F.col("relevant")[0].alias("_target"))
+        .select(*user_encoder.schema.used_columns, history, "_target")
         .toArrow()
     )
     if not table.num_rows:

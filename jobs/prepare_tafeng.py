@@ -1,0 +1,15 @@
+"""Turn the grocery baskets of Ta-Feng into the table events."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.datasets.tafeng import PrepareTaFeng, prepare_tafeng
+
+
+def main(config: PrepareTaFeng, spark: SparkSession) -> None:
+    """Prepare the table and print what was written."""
+    print(prepare_tafeng(spark, config))
+
+
+if __name__ == "__main__":
+    run_job(main, PrepareTaFeng)
