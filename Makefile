@@ -10,7 +10,12 @@ export MY_S3_BUCKET
 ML_1M ?= $(CURDIR)/data/raw/ml-1m
 export ML_1M
 
-.PHONY: install demo test lint ml-1m results bench clean
+RSC15 ?= $(CURDIR)/data/raw/rsc15
+export RSC15
+TAFENG ?= $(CURDIR)/data/raw/tafeng
+export TAFENG
+
+.PHONY: install demo test lint ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -25,7 +30,7 @@ demo: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey demo/complete_journey/schema/dssm
+	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
 	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
 
@@ -45,9 +50,21 @@ ml-1m: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_loo_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
-	for model in dssm simplex hrm gru4rec sasrec; do \
+	for model in dssm dssm_features simplex hrm gru4rec sasrec; do \
 		$(SUBMIT) -m sparkrec.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
+
+# Needs RSC15=<folder with the files that conf/prepare_rsc15.yaml names>.
+rsc15: install
+	$(SUBMIT) jobs/prepare_rsc15.py --conf conf/prepare_rsc15.yaml
+	$(SUBMIT) -m sparkrec.storage schema/gru4rec/rsc15 $(MY_S3_BUCKET)/rsc15/schema/gru4rec
+
+# Needs TAFENG=<folder with tafeng_merged.json>.
+tafeng: install
+	$(SUBMIT) jobs/prepare_tafeng.py --conf conf/prepare_tafeng.yaml
+	$(SUBMIT) jobs/history_features.py --conf conf/history_features_tafeng.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_tafeng.yaml
+	$(SUBMIT) -m sparkrec.storage schema/hrm/tafeng $(MY_S3_BUCKET)/tafeng/schema/hrm
 
 results: install
 	$(SUBMIT) -m sparkrec.evaluation.results

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
@@ -69,7 +70,10 @@ def _events(path: str) -> pa.Table:
         raise DataError(f"input.baskets: {path} is not JSON: {error}") from None
     if not isinstance(users, dict):
         raise DataError(f"input.baskets: {path} must be an object of users, not a list")
-    numbers, lengths, owners, items = [], [], [], []
+    numbers: list[int] = []
+    lengths: list[int] = []
+    owners: list[int] = []
+    items: list[npt.NDArray[np.int64]] = []
     for user, baskets in users.items():
         try:
             owner = int(user)

@@ -156,48 +156,77 @@ def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
     return "\n".join(table + _explanations(result.protocol for result in results))
 
 
-def format_markdown(runs: Mapping[str, Mapping[str, Any]], k: int = 20) -> str:
-    """The README's table of results, a row a result.
+# What the README's table shows of a protocol, beside what it shows of all; True with the interval.
+_PER_EVENT = {
+    "precision@20": False,
+    "recall@20": True,
+    "map@20": False,
+    "ndcg@20": True,
+    "recall@10": False,
+    "ndcg@10": False,
+}
+_SHOWN = {
+    "session_next": {
+        "recall@20": True,
+        "mrr@20": True,
+        "ndcg@20": False,
+        "recall@10": False,
+        "mrr@10": False,
+    },
+    "next_basket": {
+        **dict.fromkeys(("hit@5", "hit@10", "hit@20", "recall@5"), False),
+        "recall@10": True,
+        **dict.fromkeys(("recall@20", "f1@5", "f1@10", "f1@20"), False),
+        **dict.fromkeys(("ndcg@5", "ndcg@10", "ndcg@20"), False),
+    },
+}
+
+
+def format_markdown(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README's tables of results, one a data set and kind of metrics, a row a result.
 
     Parameters
     ----------
     runs
         By conf name, the contents of the run's `metrics.json`. A yardstick, a result of another
-        model than the run's own, is left out: it has a run of its own.
-    k
-        Cut-off of the metrics; recall and NDCG at 10, which `leave_one_out` is mostly read by,
-        stand beside them. Published figures are at 20 and are shown for no other.
+        model than the run's own, is shown for baskets alone: elsewhere it has a run of its own.
     """
-    header = f"| model | conf | protocol | seen | precision@{k} | recall@{k} | MAP@{k} | NDCG@{k} |"
-    header += f" recall@10 | NDCG@10 | coverage@{k} | popularity@{k} | fit s |"
-    header += " published recall / NDCG |"
-    lines = [header, "|---" * 4 + "|--:" * 9 + "|---|"]
+    tables: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for conf, run in runs.items():
-        fit = run["seconds"].get("fit")
         for result in map(Result.from_json, run["results"]):
-            if result.model != run["model"]:
-                continue
-            figure = PUBLISHED.get(conf)
-            comparable = k == 20 and result.protocol == PUBLISHED_PROTOCOL
-            comparable = comparable and not result.exclude_seen
-            cells = [
-                result.model,
-                f"`{conf}`",
-                f"`{result.protocol}`",
-                _seen(result),
-                _cell(result, f"precision@{k}"),
-                _cell(result, f"recall@{k}", interval=True),
-                _cell(result, f"map@{k}"),
-                _cell(result, f"ndcg@{k}", interval=True),
-                _cell(result, "recall@10"),
-                _cell(result, "ndcg@10"),
-                _cell(result, f"coverage@{k}"),
-                _cell(result, f"popularity@{k}", digits=0),
-                "-" if fit is None else f"{fit:,.1f}",
-                f"{figure.recall:.4f} / {figure.ndcg:.4f}" if figure and comparable else "",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            own = result.model == run["model"]
+            shown = _SHOWN.get(result.protocol, _PER_EVENT)
+            if own or result.protocol == "next_basket":
+                lines = tables.setdefault((run["dataset"], tuple(shown)), [])
+                lines.append(_markdown_row(conf, run, result, shown, own))
+    parts = []
+    for (dataset, names), lines in tables.items():
+        metrics = [name.replace("ndcg", "NDCG").replace("map", "MAP") for name in names]
+        header = ["model", "conf", "protocol", "seen", *metrics, "coverage@20", "popularity@20"]
+        header += ["fit s", "published recall / NDCG"]
+        rule = "|---" * 4 + "|--:" * (len(header) - 5) + "|---|"
+        parts.append("\n".join([f"**{dataset}**", "", f"| {' | '.join(header)} |", rule, *lines]))
+    return "\n\n".join(parts)
+
+
+def _markdown_row(
+    conf: str, run: Mapping[str, Any], result: Result, shown: Mapping[str, bool], own: bool
+) -> str:
+    fit = run["seconds"].get("fit") if own else None
+    figure = PUBLISHED.get(conf)
+    comparable = result.protocol == PUBLISHED_PROTOCOL and not result.exclude_seen
+    cells = [
+        result.model,
+        f"`{conf}`",
+        f"`{result.protocol}`",
+        _seen(result),
+        *(_cell(result, name, interval) for name, interval in shown.items()),
+        _cell(result, "coverage@20"),
+        _cell(result, "popularity@20", digits=0),
+        "-" if fit is None else f"{fit:,.1f}",
+        f"{figure.recall:.4f} / {figure.ndcg:.4f}" if figure and comparable else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _any_has(results: Iterable[Result], metric: str) -> bool:

@@ -2,7 +2,7 @@
 
 A result is current if its run folder's `metrics.json` was made from the same config, the same
 code (all that its job imports) and the same data. ``python -m sparkrec.evaluation.results`` looks
-at every conf of a retrieval job for MovieLens-1M; `make results` calls it.
+at every conf of a retrieval job whose tables have been prepared; `make results` calls it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from sparkrec.errors import SparkrecError, StorageError
 from sparkrec.evaluation.code import code_fingerprint
 from sparkrec.evaluation.job import RetrievalJob
 from sparkrec.evaluation.report import format_markdown
-from sparkrec.publishing import read_manifest
+from sparkrec.publishing import is_published, read_manifest
 from sparkrec.tables import fingerprint
 
 log = logging.getLogger("sparkrec.results")
@@ -65,12 +65,19 @@ def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
     return metrics if same else None
 
 
-def collect(confs: list[Path], jobs: Path) -> dict[str, dict[str, Any]]:
-    """The metrics of every retrieval conf, running those that are not current."""
+def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[str, Any]]:
+    """The metrics of every retrieval conf, running those that are not current.
+
+    Without `all_inputs`, confs are passed over that need a table which is not there.
+    """
     found = {}
     for conf in confs:
         job, script = load_job(conf, jobs)
         if job is None:
+            continue
+        missing = [path for path in job.input.paths().values() if not is_published(path)]
+        if missing and not all_inputs:
+            log.info("left out: %s, there is no %s", conf, missing[0])
             continue
         metrics = current_metrics(job, script)
         if metrics is None:
@@ -94,16 +101,17 @@ def write_table(readme: Path, table: str) -> None:
 
 
 def main() -> None:
-    """Command line: confs to look at, or all of MovieLens-1M's."""
+    """Command line: confs to look at, or all whose tables are there."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("confs", nargs="*", type=Path, help="default: conf/*_ml_1m.yaml")
+    parser.add_argument("confs", nargs="*", type=Path, help="default: all whose tables are there")
     parser.add_argument("--jobs", type=Path, default=Path("jobs"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    confs = options.confs or sorted(Path("conf").glob("*_ml_1m.yaml"))
+    named = bool(options.confs)
     try:
-        write_table(options.readme, format_markdown(collect(confs, options.jobs)))
+        confs = options.confs or sorted(Path("conf").glob("*.yaml"))
+        write_table(options.readme, format_markdown(collect(confs, options.jobs, named)))
     except SparkrecError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:

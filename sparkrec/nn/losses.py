@@ -99,44 +99,46 @@ def shared_softmax_loss(
     return _SharedSoftmax.apply(queries, items, positive, log_q, half_precision)
 
 
+def shared_softmax_gradients(
+    queries: Tensor,
+    items: Tensor,
+    positive: Tensor,
+    log_q: Tensor | None = None,
+    half_precision: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`shared_softmax_loss` with its gradients: the loss, [batch, dim], and [items, dim]."""
+    count, block = len(queries), max(1, _BLOCK_SCORES // len(items))
+    own = F.embedding(positive, items)
+    total = -(queries * own).sum()
+    if log_q is not None:
+        total += log_q[positive].sum()
+    # The gradient is that of a row's log-sum-exp, less the positive's own.
+    to_queries, to_items = own / -count, None
+    kind = torch.bfloat16 if half_precision else queries.dtype
+    all_items = items.to(kind)
+    for start in range(0, count, block):
+        part = queries[start : start + block]
+        scores = part.to(kind) @ all_items.T
+        if log_q is not None:
+            scores.sub_(log_q)
+        highest = scores.amax(dim=1, keepdim=True)
+        shares = scores.sub_(highest).exp_()
+        sums = shares.sum(dim=1, keepdim=True, dtype=queries.dtype)
+        total += (sums.log() + highest).sum()
+        weights = 1 / (sums * count)
+        to_queries[start : start + block] += (shares @ all_items) * weights
+        from_part = (shares.T @ (part * weights).to(kind)).to(items.dtype)
+        to_items = from_part if to_items is None else to_items.add_(from_part)
+    assert to_items is not None, "no queries"
+    to_items.index_add_(0, positive, queries, alpha=-1 / count)
+    return total / count, to_queries, to_items
+
+
 class _SharedSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        items: Tensor,
-        positive: Tensor,
-        log_q: Tensor | None,
-        half_precision: bool,
-    ) -> Tensor:
-        needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        count, block = len(queries), max(1, _BLOCK_SCORES // len(items))
-        own = F.embedding(positive, items)
-        total = -(queries * own).sum()
-        if log_q is not None:
-            total += log_q[positive].sum()
-        # The gradient is that of a row's log-sum-exp, less the positive's own.
-        to_queries, to_items = own / -count, None
-        kind = torch.bfloat16 if half_precision else queries.dtype
-        all_items = items.to(kind)
-        for start in range(0, count, block):
-            part = queries[start : start + block]
-            scores = part.to(kind) @ all_items.T
-            if log_q is not None:
-                scores.sub_(log_q)
-            highest = scores.amax(dim=1, keepdim=True)
-            shares = scores.sub_(highest).exp_()
-            sums = shares.sum(dim=1, keepdim=True, dtype=queries.dtype)
-            total += (sums.log() + highest).sum()
-            if needed:
-                weights = 1 / (sums * count)
-                to_queries[start : start + block] += (shares @ all_items) * weights
-                from_part = (shares.T @ (part * weights).to(kind)).to(items.dtype)
-                to_items = from_part if to_items is None else to_items.add_(from_part)
-        if to_items is not None:
-            to_items.index_add_(0, positive, queries, alpha=-1 / count)
-        ctx.gradients = to_queries, to_items
-        return total / count
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        loss, *ctx.gradients = shared_softmax_gradients(*given)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:

@@ -18,7 +18,7 @@ from sparkrec.publishing import check_output, publish
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
 from sparkrec.tables import KEY_TYPES, read_table, write_table
-from sparkrec.transforms._common import moment, require_events
+from sparkrec.transforms.windows import user_items
 
 log = logging.getLogger("sparkrec.recommend")
 
@@ -116,23 +116,12 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     return f"{config.output_path}: {rows:,} queries answered, {unknown:,} unknown items left out"
 
 
-def histories(events: DataFrame, model: RetrievalModel, max_history: int) -> DataFrame:
-    """One row a user: the user, and the last `max_history` items as the model's history."""
-    columns, history = model.columns, model.get("history_col")
-    require_events(events, columns)
-    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
-    ordered = F.sort_array(F.collect_list(entry))["item"]
-    collected = events.groupBy(columns.user).agg(ordered.alias(history))
-    first = F.greatest(F.size(history) - max_history, F.lit(0)) + 1
-    return collected.withColumn(history, F.slice(history, first, F.lit(max_history)))
-
-
 def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> DataFrame:
     user, history = model.columns.user, model.get("history_col")
     made = None
     if config.input.events is not None:
         events = read_table(spark, config.input.events, "input.events", {user: KEY_TYPES})
-        made = histories(events, model, config.max_history)
+        made = user_items(events, model.columns, history, config.max_history)
     if config.input.queries is None:
         assert made is not None
         return made

@@ -33,57 +33,57 @@ def session_steps(batches: Iterable[dict[str, Tensor]], lanes: int) -> Iterator[
         step before (of one that has just opened it says nothing: there `starts` is True).
     """
     sessions = _Sessions(batches)
-    # Of every open lane: its session, and the places of its next event and of its last.
-    rows: list[Ints] = []
-    while len(rows) < lanes and (row := sessions.next()) is not None:
-        rows.append(row)
-    width = max(map(len, rows), default=0)
-    table = np.zeros((len(rows), width), np.int64)
-    ends = np.zeros(len(rows), np.int64)
-    for lane, row in enumerate(rows):
-        table[lane, : len(row)], ends[lane] = row, len(row) - 1
-    place = np.zeros(len(rows), np.int64)
-    kept = every = np.arange(len(rows))
+    # Of every open lane: its session, the places of its next event and of its last.
+    table, ends = sessions.take(lanes)
+    place = np.zeros(len(ends), np.int64)
+    kept = every = np.arange(len(ends))
     while len(kept):
-        starts = place == 0
         step = {"input": table[every, place], "target": table[every, place + 1]}
-        step |= {"starts": starts, "kept": kept}
+        step |= {"starts": place == 0, "kept": kept}
         yield {name: torch.from_numpy(values) for name, values in step.items()}
         place = place + 1
-        closed = []
-        for lane in map(int, np.flatnonzero(place == ends)):
-            following = sessions.next()
-            if following is None:
-                closed.append(lane)
-                continue
-            if len(following) > table.shape[1]:
-                more = len(following) - table.shape[1]
-                table = np.pad(table, ((0, 0), (0, more)))
-            table[lane, : len(following)] = following
-            place[lane], ends[lane] = 0, len(following) - 1
-        kept = np.delete(np.arange(len(place)), closed) if closed else every
-        if closed:
+        kept = every
+        over = np.flatnonzero(place == ends)
+        if not len(over):
+            continue
+        rows, lasts = sessions.take(len(over))
+        if rows.shape[1] > table.shape[1]:
+            table = np.pad(table, ((0, 0), (0, rows.shape[1] - table.shape[1])))
+        going_on = over[: len(rows)]
+        table[going_on, : rows.shape[1]] = rows
+        place[going_on], ends[going_on] = 0, lasts
+        if len(going_on) < len(over):
+            kept = np.delete(every, over[len(rows) :])
             table, ends, place = table[kept], ends[kept], place[kept]
             every = np.arange(len(kept))
 
 
 class _Sessions:
-    """Hands out one session after another, without the padding behind it."""
+    """Hands out sessions in their order."""
 
     def __init__(self, batches: Iterable[dict[str, Tensor]]) -> None:
         self._batches = iter(batches)
         self._items = np.zeros((0, 0), np.int64)
-        self._lengths = np.zeros(0, np.int64)
         self._next = 0
 
-    def next(self) -> Ints | None:
-        while self._next == len(self._items):
-            batch = next(self._batches, None)
-            if batch is None:
-                return None
-            self._items = batch["items"].numpy()
-            self._lengths = (self._items != 0).sum(axis=1)
-            self._next = 0
-        row = self._items[self._next, : self._lengths[self._next]]
-        self._next += 1
-        return row
+    def take(self, count: int) -> tuple[Ints, Ints]:
+        """Up to `count` sessions, [sessions, width] with 0 behind the last event, and the place of
+        that event, [sessions]; fewer where no more are left."""
+        taken: list[Ints] = []
+        while count:
+            if self._next == len(self._items):
+                batch = next(self._batches, None)
+                if batch is None:
+                    break
+                self._items, self._next = batch["items"].numpy(), 0
+            some = self._items[self._next : self._next + count]
+            self._next += len(some)
+            count -= len(some)
+            taken.append(some)
+        width = max((some.shape[1] for some in taken), default=0)
+        rows = np.zeros((sum(map(len, taken)), width), np.int64)
+        filled = 0
+        for some in taken:
+            rows[filled : filled + len(some), : some.shape[1]] = some
+            filled += len(some)
+        return rows, (rows != 0).sum(axis=1) - 1

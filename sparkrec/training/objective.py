@@ -65,6 +65,8 @@ class Objective(nn.Module):
         # Logs of the probabilities that a row, or a draw, is not of an item.
         self._not_in_row = self._not_drawn = None
         self._alias: AliasTable | None = None
+        # Of every item, for so many rows.
+        self._log_q_rows, self._every_log_q = 0, torch.empty(0)
         if item_counts is None:
             assert loss.negatives in ("given", "all"), "shared negatives need the items' counts"
             return
@@ -97,17 +99,35 @@ class Objective(nn.Module):
         self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
     ) -> Scored:
         """`contrast` with the vectors of the candidates [candidates, dim] at hand."""
-        settings = self.loss
-        queries = queries / settings.temperature
+        queries = queries / self.loss.temperature
         own = torch.searchsorted(candidates, targets)
-        if settings.name == "softmax":
-            log_q = self._log_q(candidates, len(targets)) if settings.log_q else None
+        if self.loss.name == "softmax":
+            log_q = self._log_q(candidates, len(targets))
             loss = losses.shared_softmax_loss(queries, vectors, own, log_q, self.half_precision)
             return loss, *self._pairs_of_others(queries, vectors, own)
         scores = queries @ vectors.T
         positive = scores.gather(1, own[:, None])[:, 0]
         mask = candidates != targets[:, None]
         return self._loss_of(positive, scores, mask), *self._pairs_of_others(queries, vectors, own)
+
+    def contrast_gradients(
+        self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
+    ) -> tuple[Scored, Tensor, Tensor]:
+        """What `contrast_with` gives, and the gradients of the queries and of the vectors."""
+        if self.loss.name != "softmax":
+            leaves = queries.detach().requires_grad_(), vectors.detach().requires_grad_()
+            with torch.enable_grad():
+                loss, *pairs = self.contrast_with(*leaves, targets, candidates)
+            to_queries, to_vectors = torch.autograd.grad(loss, leaves)
+            return (loss.detach(), *pairs), to_queries, to_vectors
+        temperature = self.loss.temperature
+        own = torch.searchsorted(candidates, targets)
+        log_q = self._log_q(candidates, len(targets))
+        loss, to_queries, to_vectors = losses.shared_softmax_gradients(
+            queries / temperature, vectors, own, log_q, self.half_precision
+        )
+        pairs = self._pairs_of_others(queries / temperature, vectors, own)
+        return (loss, *pairs), to_queries / temperature, to_vectors
 
     def candidates(self, targets: Tensor) -> Tensor:
         """Distinct items, ascending, with the targets among them."""
@@ -122,16 +142,20 @@ class Objective(nn.Module):
 
     def _log_q(self, candidates: Tensor, rows: int) -> Tensor | None:
         """Log of the chance of each to be a candidate, as an item of a row or by a draw."""
-        if self.loss.negatives == "all":
+        if self.loss.negatives == "all" or not self.loss.log_q:
             return None
         assert self._not_in_row is not None and self._not_drawn is not None
-        absent = rows * self._not_in_row[candidates]
-        if self.loss.negatives == "sampled":
-            absent = absent + self.loss.samples * self._not_drawn[candidates]
-        return losses.log_q(absent)
+        if rows != self._log_q_rows:  # batches are mostly of one size
+            absent = rows * self._not_in_row
+            if self.loss.negatives == "sampled":
+                absent = absent + self.loss.samples * self._not_drawn
+            self._log_q_rows, self._every_log_q = rows, losses.log_q(absent)
+        return self._every_log_q.index_select(0, candidates)
 
     def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
         settings = self.loss
+        if settings.elu:
+            positive, negative = (F.elu(scores, settings.elu) for scores in (positive, negative))
         match settings.name:
             case "bpr_max" | "top1_max":
                 function = getattr(losses, f"{settings.name}_loss")

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -37,7 +36,7 @@ class AdagradMomentum(torch.optim.Optimizer):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
-        self._scratch: dict[torch.Tensor, npt.NDArray[np.int64]] = {}
+        self._arrays: dict[torch.Tensor, _Arrays] = {}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -64,23 +63,30 @@ class AdagradMomentum(torch.optim.Optimizer):
         """The step in one pass over the numbers that it changes."""
         gradient = parameter.grad
         assert gradient is not None
-        weights, squares = parameter.detach().numpy(), state["squares"].numpy()
-        velocity = state["velocity"].numpy() if group["momentum"] else squares[:0]
+        known = self._arrays.get(parameter)
+        if known is None or known.squares is not state["squares"]:  # new, or restored
+            known = self._arrays[parameter] = _Arrays(parameter, state)
         # The kernel's settings are of the table's kind, so that it computes in it.
-        kind = squares.dtype.type
+        kind = known.weights.dtype.type
         settings = kind(group["lr"]), kind(group["momentum"]), kind(group["eps"])
-        if not gradient.is_sparse:
-            of_weights, of_squares, of_velocity, values = (
-                numbers.reshape(-1)
-                for numbers in (weights, squares, velocity, gradient.contiguous().numpy())
-            )
-            adagrad(of_weights, of_squares, of_velocity, values, *settings)
-            return
-        if parameter not in self._scratch:
-            self._scratch[parameter] = np.full(len(parameter), -1)
-        rows, values = gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
-        last = self._scratch[parameter]
-        adagrad_rows(weights, squares, velocity, rows, values, last, *settings)
+        if gradient.is_sparse:
+            rows, values = gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
+            adagrad_rows(*known.tables, rows, values, known.last, *settings)
+        else:
+            flat = gradient.contiguous().numpy().reshape(-1)
+            adagrad(*known.flat, flat, *settings)
+
+
+class _Arrays:
+    """A parameter and its state as the arrays that they are made of, and scratch for its rows."""
+
+    def __init__(self, parameter: torch.Tensor, state: dict[str, Any]) -> None:
+        self.squares = state["squares"]
+        self.weights = parameter.detach().numpy()
+        velocity = state["velocity"].numpy() if "velocity" in state else self.weights[:0]
+        self.tables = self.weights, self.squares.numpy(), velocity
+        self.flat = tuple(table.reshape(-1) for table in self.tables)
+        self.last = np.full(len(parameter), -1)
 
 
 def _dense_step(
@@ -107,17 +113,14 @@ def _sparse_step(
 
 
 def make_optimizers(network: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
-    """One for embedding tables with sparse gradients, one for everything else.
-
-    Adam is SparseAdam for the tables and AdamW for the rest.
-    """
+    """Adagrad, or SparseAdam for embedding tables with sparse gradients and AdamW for the rest."""
     dense = dense_parameters(network)
     dense_ids = {id(p) for p in dense}
     sparse = [p for p in network.parameters() if id(p) not in dense_ids]
     rate, momentum = training.learning_rate, training.momentum
     optimizers: list[torch.optim.Optimizer] = []
     if training.optimizer == "adagrad":
-        return [AdagradMomentum(p, rate, momentum) for p in (sparse, dense) if p]
+        return [AdagradMomentum([*sparse, *dense], rate, momentum)]
     if sparse:
         optimizers.append(torch.optim.SparseAdam(sparse, lr=rate))
     if dense:

@@ -1,7 +1,8 @@
 """GRU4Rec's own way to train: a step of sessions side by side, forward and back by hand.
 
 A step is so small (32 sessions, a hundred numbers each) that most of its time would go to the
-bookkeeping of autograd; only the loss is left to it.
+bookkeeping of autograd; losses other than the softmax are left
+to it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,22 +37,22 @@ class SessionParallelLoss(Objective):
         network, config = self.network, self.network.config
         layers = cast(Sequence[nn.GRU], network.layers)
         states = self._states_before(batch)
-        below = network.items.weight[batch["input"]][:, : config.embedding_dim]
+        below = network.items.weight.index_select(0, batch["input"])[:, : config.embedding_dim]
         below, read = _dropped(below, config.dropout_embedding)
-        steps, masks = [], []
+        steps, masks, after = [], [], []
         for layer, state in zip(layers, states, strict=True):
             steps.append(gru_cell.forward(layer, below, state))
             below, mask = _dropped(steps[-1].after, config.dropout_hidden)
             masks.append(mask)
-        self._states = [step.after for step in steps]
+            after.append(below)  # as its authors do, the state goes on without what was dropped
+        self._states = after
         self.positives += len(below)
 
         candidates = self.candidates(batch["target"])
-        queries = network.with_one(below).requires_grad_()
-        vectors = network.found_items.weight[candidates].requires_grad_()
-        with torch.enable_grad():
-            loss, scores, labels = self.contrast_with(queries, vectors, batch["target"], candidates)
-        gradient, to_vectors = torch.autograd.grad(loss, (queries, vectors))
+        vectors = network.found_items.weight.index_select(0, candidates)
+        scored, gradient, to_vectors = self.contrast_gradients(
+            network.with_one(below), vectors, batch["target"], candidates
+        )
 
         gradient = gradient[:, : config.hidden[-1]]
         for layer, step, mask in zip(
@@ -59,7 +60,7 @@ class SessionParallelLoss(Objective):
         ):
             gradient = gru_cell.backward(layer, step, _times(gradient, mask))
         self._leave_in_tables(candidates, to_vectors, batch["input"], _times(gradient, read))
-        return loss.detach(), scores, labels
+        return scored
 
     def _states_before(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """The states of the lanes that are still open, zeros where a session begins."""

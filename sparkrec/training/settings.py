@@ -62,6 +62,9 @@ class Loss:
         Weight of the negatives in `ccl`.
     score_regularisation
         How hard `bpr_max` and `top1_max` hold the negatives' scores near zero.
+    elu
+        Scores first go through an exponential linear unit that ends at minus this, as GRU4Rec's do
+        under `bpr_max`; 0 for none. It keeps their order.
     calibration
         The t of `gbce`: 0 is plain bce, 1 gives calibrated probabilities.
     """
@@ -77,6 +80,7 @@ class Loss:
     margin: float = 0.4
     negative_weight: float = 1.0
     score_regularisation: float = 1.0
+    elu: float = 0.0
     calibration: float = 0.75
 
     def __post_init__(self) -> None:
@@ -88,6 +92,10 @@ class Loss:
             raise ValueError("samples must be at least 1")
         if self.alpha < 0:
             raise ValueError("alpha must be at least 0")
+        if self.elu < 0:
+            raise ValueError("elu must be at least 0")
+        if self.elu and self.name == "softmax":
+            raise ValueError("elu does not go with name: softmax")
         if not 0 <= self.calibration <= 1:
             raise ValueError("calibration must lie in [0, 1]")
 

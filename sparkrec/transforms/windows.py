@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
-from sparkrec.transforms._common import moment, require_at_least, require_events
+from sparkrec.transforms._common import moment, require_at_least, require_events, tail
 
 WINDOW = "window"
 _ITEMS, _END = "_sr_items", "_sr_end"
@@ -39,13 +39,8 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
     -----
     One shuffle by user; a user's items must fit in a row.
     """
-    require_events(events, columns)
     require_at_least("steps", steps, 1)
-    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
-    known = events.where(F.col(columns.item).isNotNull())
-    ordered = known.groupBy(columns.user).agg(
-        F.sort_array(F.collect_list(entry))["item"].alias(_ITEMS)
-    )
+    ordered = user_items(events, columns, _ITEMS)
     # Ends of the windows, as places from 1.
     ends = F.sequence(F.size(_ITEMS), F.lit(2), F.lit(-steps))
     long_enough = ordered.where(F.size(_ITEMS) > 1)
@@ -53,3 +48,28 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
     start = F.greatest(F.col(_END) - steps, F.lit(1))
     window = F.slice(_ITEMS, start, F.col(_END) - start + 1)
     return ended.select(columns.user, window.alias(WINDOW))
+
+
+def user_items(
+    events: DataFrame, columns: Columns, name: str, max_len: int | None = None
+) -> DataFrame:
+    """One row a user: `columns.user`, and as `name` the array of the items, oldest first.
+
+    Parameters
+    ----------
+    events
+        One row an event, in any order; rows without an item are left out.
+    max_len
+        Keep so many last items; all by default.
+
+    Raises
+    ------
+    DataError
+        A column is missing.
+    """
+    require_events(events, columns)
+    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
+    known = events.where(F.col(columns.item).isNotNull())
+    ordered = F.sort_array(F.collect_list(entry))["item"]
+    collected = known.groupBy(columns.user).agg(ordered.alias(name))
+    return collected if max_len is None else collected.withColumn(name, tail(F.col(name), max_len))

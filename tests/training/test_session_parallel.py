@@ -48,13 +48,13 @@ def test_lanes_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     step = learner(model)
     found: dict[int, Tensor] = {}
-    compute = step.contrast_with
+    compute = step.contrast_gradients
 
     def record(queries: Tensor, vectors: Tensor, targets: Tensor, every: Tensor) -> object:
         found.update(zip(targets.tolist(), queries.detach(), strict=True))
         return compute(queries, vectors, targets, every)
 
-    monkeypatch.setattr(step, "contrast_with", record)
+    monkeypatch.setattr(step, "contrast_gradients", record)
     for batch in steps():
         step.learn(batch)
     assert step.positives == 5

@@ -1,0 +1,15 @@
+"""Turn sessions as lines of text (PaddleRec's form) into events, or events into such lines."""
+
+from pyspark.sql import SparkSession
+
+from sparkrec.cli import run_job
+from sparkrec.datasets.session_text import SessionText, convert
+
+
+def main(config: SessionText, spark: SparkSession) -> None:
+    """Convert, and print what was written."""
+    print(convert(spark, config))
+
+
+if __name__ == "__main__":
+    run_job(main, SessionText)

@@ -1,0 +1,206 @@
+"""Sessions as lines of text, the form that PaddleRec's GRU4Rec reads, to events and back.
+
+A line is a session: the numbers of its items in order, with spaces between. Beside it may stand a
+vocabulary, one item a line, whose line number (from 0) is the item's number; without one the
+numbers are the items. Session files are any number of text files in one folder.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec import storage
+from sparkrec.columns import Columns
+from sparkrec.datasets.prepared import check_bad_rows
+from sparkrec.errors import DataError
+from sparkrec.publishing import check_output, publish
+from sparkrec.tables import KEY_TYPES, read_table, write_table
+from sparkrec.transforms.windows import user_items
+
+log = logging.getLogger("sparkrec.session_text")
+
+VOCABULARY = "vocab.txt"
+_FILES = 8
+
+
+@dataclass(frozen=True)
+class SessionTextInput:
+    """Either `sessions` to read or `events` to write.
+
+    Attributes
+    ----------
+    sessions
+        A text file or a folder of text files.
+    events
+        A published events table; `columns.user` is the session.
+    vocabulary
+        The items' numbers. To write: by default all items of the events, in their order, which
+        makes a new vocabulary; items that a given one lacks are left out and counted.
+    """
+
+    sessions: str | None = None
+    events: str | None = None
+    vocabulary: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sessions is None) == (self.events is None):
+            raise ValueError("sessions or events must be given, and not both")
+
+
+@dataclass(frozen=True)
+class SessionText:
+    """Config of jobs/session_text.py.
+
+    Attributes
+    ----------
+    output_path
+        To read: the events table. To write: a folder with `sessions/` and `vocab.txt`.
+    max_bad_rows
+        How many bad lines to leave out before the job fails.
+    """
+
+    job: Literal["session_text"]
+    dataset: str
+    input: SessionTextInput
+    output_path: str
+    columns: Columns = field(default_factory=lambda: Columns(user="session_id"))
+    max_bad_rows: int = 0
+    overwrite: bool = False
+    spark: dict[str, Any] = field(default_factory=dict)
+
+
+def convert(spark: SparkSession, config: SessionText) -> str:
+    """Run the job; returns a line that says what was written.
+
+    Read, an event has the session (its line's number in all files, from 0), the item (text with a
+    vocabulary, else long), its place in the session as timestamp, and its position. Sessions are
+    read by the driver; they are written by Spark, in the order of their ids over the files. A
+    session that would have no item is left out.
+
+    Raises
+    ------
+    StorageError
+        An input is missing, or the output belongs to something else.
+    DataError
+        More lines than `max_bad_rows` are not numbers or not of the vocabulary, nothing is left, or
+        the vocabulary names an item twice.
+    """
+    check_output(config.output_path, config.job, config.overwrite)
+    if config.input.sessions is not None:
+        return _to_events(spark, config, config.input.sessions)
+    return _to_text(spark, config, str(config.input.events))
+
+
+def _to_events(spark: SparkSession, config: SessionText, path: str) -> str:
+    columns = config.columns
+    vocabulary = _read_vocabulary(config.input.vocabulary)
+    lines = pa.array(
+        line.strip() for file in _text_files(path) for line in _lines(file) if line.strip()
+    )
+    pattern = r"^\d{1,18}(\s+\d{1,18})*$"
+    good = pc.match_substring_regex(lines.cast(pa.string()), pattern)
+    tokens = pc.split_pattern_regex(lines.cast(pa.string()).filter(good), r"\s+")
+    lengths = pc.list_value_length(tokens).to_numpy(zero_copy_only=False)
+    numbers = pc.list_flatten(tokens).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    sessions = np.flatnonzero(good.to_numpy(zero_copy_only=False))
+    owner = np.repeat(np.arange(len(sessions)), lengths)
+    fine = np.ones(len(sessions), bool)
+    if vocabulary is not None:
+        np.logical_and.at(fine, owner, numbers < len(vocabulary))
+    kept = np.zeros(len(lines), bool)
+    kept[sessions[fine]] = True
+    bad = np.flatnonzero(~kept)
+    if len(bad):
+        first = f"session {bad[0] + 1}: {lines[int(bad[0])].as_py()[:200]!r}"
+        check_bad_rows(path, len(bad), config.max_bad_rows, f"{first} (expected known numbers)")
+    if not kept.any():
+        raise DataError(f"input.sessions: {path} has no session")
+    use = fine[owner]
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items: pa.Array = pa.array(numbers[use])
+    if vocabulary is not None:
+        items = vocabulary.take(items)
+    events = pa.table(
+        {
+            columns.user: sessions[owner[use]],
+            columns.item: items,
+            columns.timestamp: (np.arange(len(numbers)) - starts)[use],
+            columns.position: np.arange(int(use.sum())),
+        }
+    )
+    frame = spark.createDataFrame(events)
+    about = {"dataset": config.dataset, "bad_rows": len(bad)}
+    facts = write_table(frame, config.output_path, config.job, config.overwrite, about)
+    return f"{config.output_path}: {facts['rows']:,} events of {int(fine.sum()):,} sessions"
+
+
+def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
+    columns = config.columns
+    types = dict.fromkeys((columns.user, columns.item), KEY_TYPES)
+    events = read_table(spark, path, "input.events", types)
+    given = _read_vocabulary(config.input.vocabulary)
+    item = events.schema[columns.item].dataType
+    words = given
+    if words is None:
+        words = events.select(columns.item).distinct().orderBy(columns.item).toArrow().column(0)
+        words = words.combine_chunks().cast(pa.string())
+    table = pa.table({"word": words, "number": np.arange(len(words))})
+    numbered = spark.createDataFrame(table).select(F.col("word").cast(item).alias("_w"), "number")
+    joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col("_w"), "left")
+    numbers = Columns(columns.user, "number", columns.timestamp, columns.position)
+    left_out = 0
+    if given is not None:
+        left_out = joined.where("number IS NULL").count()
+        if left_out:
+            log.warning("left out %d events of items that the vocabulary lacks", left_out)
+    sessions = user_items(joined, numbers, "items").where(F.size("items") > 0)
+    line = F.concat_ws(" ", F.transform("items", lambda number: number.cast("string")))
+    about: dict[str, Any] = {"dataset": config.dataset, "left_out": left_out}
+    with publish(config.output_path, config.job, config.overwrite, about) as staging:
+        target = storage.spark_path(storage.join(staging, "sessions"))
+        _by_id(sessions, columns.user).select(line.alias("value")).write.text(target)
+        about["rows"] = spark.read.text(target).count()
+        if not about["rows"]:
+            raise DataError(f"input.events: {path} has no event of the vocabulary's items")
+        text = "".join(f"{word}\n" for word in words.to_pylist())
+        storage.write_bytes(storage.join(staging, VOCABULARY), text.encode())
+    return (
+        f"{config.output_path}: {about['rows']:,} sessions, {len(words):,} items, "
+        f"{left_out:,} events of unknown items left out"
+    )
+
+
+def _by_id(sessions: DataFrame, session: str) -> DataFrame:
+    return sessions.repartitionByRange(_FILES, session).sortWithinPartitions(session)
+
+
+def _read_vocabulary(path: str | None) -> pa.Array | None:
+    if path is None:
+        return None
+    words = pa.array(_lines(path), pa.string())
+    if len(pc.unique(words)) < len(words):
+        raise DataError(f"input.vocabulary: {path} names an item twice")
+    if not len(words):
+        raise DataError(f"input.vocabulary: {path} is empty")
+    return words
+
+
+def _lines(path: str) -> list[str]:
+    lines = storage.read_bytes(path).decode("utf-8").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.rstrip("\r") for line in lines]
+
+
+def _text_files(path: str) -> list[str]:
+    names = sorted(file.name for file in storage.list_files(path))
+    data = [name for name in names if not name.rpartition("/")[2].startswith(("_", "."))]
+    if not data:
+        return [path]
+    return [storage.join(path, name) if name else path for name in data]
