@@ -77,6 +77,7 @@ bench: install
 	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
+	$(SUBMIT) benchmarks/training.py
 	$(SUBMIT) benchmarks/stress.py
 	$(SUBMIT) benchmarks/growth.py --picture docs/growth.png
 

@@ -64,7 +64,9 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
     # number follows the slots, not spark.sql.shuffle.partitions.
     partitions = 2 * slots(queries.sparkSession)
     lists = recommendations.select(
-        "query_id", F.slice("recommended.item_id", 1, k).alias("items")
+        "query_id",
+        F.slice("recommended.item_id", 1, k).alias("items"),
+        F.slice("recommended.score", 1, k).alias("scores"),
     ).repartition(partitions, "query_id")
     wanted = queries.select(
         "query_id",
@@ -73,7 +75,9 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
         F.array_compact(F.array_distinct("relevant")).alias("relevant"),
     ).repartition(partitions, "query_id")
     listed = lists.groupBy("query_id").agg(
-        F.first("items").alias("items"), F.count(F.lit(1)).alias("lists")
+        F.first("items").alias("items"),
+        F.first("scores").alias("scores"),
+        F.count(F.lit(1)).alias("lists"),
     )
     asked = wanted.groupBy("query_id").agg(
         F.first("user_hash").alias("user_hash"),
@@ -84,7 +88,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
     return both.select(
         "query_id",
         "user_hash",
-        *(F.coalesce(name, F.array()).alias(name) for name in ("items", "relevant")),
+        *(F.coalesce(name, F.array()).alias(name) for name in ("items", "scores", "relevant")),
         *(F.coalesce(name, F.lit(0)).alias(name) for name in ("lists", "queries")),
     )
 

@@ -24,6 +24,7 @@ divide by |G| or by hits(k). K is the largest of the ks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
+from typing import Literal
 
 import numpy as np
 from pyspark import StorageLevel
@@ -69,6 +70,7 @@ def evaluate(
     ks: Sequence[int] = (5, 10, 20),
     replicates: int = 1000,
     seed: int = 0,
+    ties: Literal["by_id", "conservative"] = "by_id",
 ) -> Evaluation:
     """Evaluate recommendations by the formulas of this module's docstring.
 
@@ -90,6 +92,10 @@ def evaluate(
         Cut-offs.
     replicates, seed
         Number of bootstrap replicates, and their seed.
+    ties
+        Where a relevant item stands whose score others have too: `by_id` where the list has it,
+        `conservative` behind all of them, and nowhere if they go on to the end of a full list. For
+        queries with one relevant item.
 
     Returns
     -------
@@ -120,7 +126,8 @@ def evaluate(
         raise DataError(f"ks must be positive cut-offs, not {ks}")
     check_columns(recommendations, queries, user, item_counts)
     joined = join_inputs(recommendations, queries, user, ks[-1])
-    joined = joined.withColumn("hits", _hit_positions())
+    conservative = ties == "conservative"
+    joined = joined.withColumn("hits", _hit_positions(ks[-1] if conservative else None))
     joined.persist(StorageLevel.MEMORY_AND_DISK)
     counts = item_counts
     if not item_counts.is_cached:  # else the caller keeps it, and goes on keeping it
@@ -169,10 +176,21 @@ def evaluate(
     )
 
 
-def _hit_positions() -> Column:
-    """Positions (from 1) of the relevant items in `items`, ascending."""
+def _hit_positions(full: int | None) -> Column:
+    """Positions (from 1) of the relevant items in `items`, ascending; behind all that have the same
+    score, and 0 where that is the last of a list of length `full`, if it is given."""
+
+    def place(item: Column) -> Column:
+        found = F.array_position("items", item).cast("int")
+        if full is None:
+            return found
+        score = F.get("scores", found - 1)
+        last = F.size(F.filter("scores", lambda other: other >= score))
+        first = F.size(F.filter("scores", lambda other: other > score)) + 1
+        return F.when((found == 0) | ((last == full) & (first < full)), 0).otherwise(last)
+
     # By relevant item, not by recommended one: there are fewer, most often a single one.
-    places = F.transform("relevant", lambda item: F.array_position("items", item))
+    places = F.transform("relevant", place)
     return F.sort_array(F.filter(places, lambda place: place > 0))
 
 

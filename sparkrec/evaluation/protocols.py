@@ -5,6 +5,7 @@ A number means nothing without its protocol; every `Result` carries the name of 
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -24,11 +25,14 @@ class Protocol:
         One sentence for the reader of a report.
     rating_above
         A test row counts if its rating is above this, where the data has ratings; None: all count.
+    ties
+        How `evaluate` ranks a relevant item among others with its score.
     """
 
     name: str
     description: str
     rating_above: float | None = None
+    ties: Literal["by_id", "conservative"] = "by_id"
 
     def relevant_queries(
         self, test: DataFrame, rating: str | None = None, rating_above: float | None = None
@@ -81,8 +85,9 @@ _PROTOCOLS = {
         Protocol(
             "session_next",
             "every event of a test session after its first is queried with the session's events "
-            "before it and ranked among the items of train; test events of other items are left "
-            "out beforehand.",
+            "before it and ranked among the items of train, behind items with the same score; "
+            "test events of items that train lacks are left out beforehand.",
+            ties="conservative",
         ),
         Protocol(
             "next_basket",

@@ -86,7 +86,9 @@ class Run:
                 self._report_short(recommendations, about["rows"], exclude_seen)
                 self._add_seconds("recommend", start)
             start = perf_counter()
-            found = evaluate(recommendations, queries, columns.user, counts, seed=job.seed)
+            found = evaluate(
+                recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
+            )
             recommendations.unpersist()
             if not is_yardstick:
                 self._add_seconds("evaluate", start)

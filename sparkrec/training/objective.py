@@ -117,17 +117,17 @@ class Objective(nn.Module):
         if self.loss.name != "softmax":
             leaves = queries.detach().requires_grad_(), vectors.detach().requires_grad_()
             with torch.enable_grad():
-                loss, *pairs = self.contrast_with(*leaves, targets, candidates)
+                loss, scores, labels = self.contrast_with(*leaves, targets, candidates)
             to_queries, to_vectors = torch.autograd.grad(loss, leaves)
-            return (loss.detach(), *pairs), to_queries, to_vectors
+            return (loss.detach(), scores, labels), to_queries, to_vectors
         temperature = self.loss.temperature
         own = torch.searchsorted(candidates, targets)
         log_q = self._log_q(candidates, len(targets))
         loss, to_queries, to_vectors = losses.shared_softmax_gradients(
             queries / temperature, vectors, own, log_q, self.half_precision
         )
-        pairs = self._pairs_of_others(queries / temperature, vectors, own)
-        return (loss, *pairs), to_queries / temperature, to_vectors
+        scores, labels = self._pairs_of_others(queries / temperature, vectors, own)
+        return (loss, scores, labels), to_queries / temperature, to_vectors
 
     def candidates(self, targets: Tensor) -> Tensor:
         """Distinct items, ascending, with the targets among them."""

@@ -73,8 +73,9 @@ class AdagradMomentum(torch.optim.Optimizer):
             rows, values = gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
             adagrad_rows(*known.tables, rows, values, known.last, *settings)
         else:
+            weights, squares, velocity = known.flat
             flat = gradient.contiguous().numpy().reshape(-1)
-            adagrad(*known.flat, flat, *settings)
+            adagrad(weights, squares, velocity, flat, *settings)
 
 
 class _Arrays:
@@ -85,7 +86,7 @@ class _Arrays:
         self.weights = parameter.detach().numpy()
         velocity = state["velocity"].numpy() if "velocity" in state else self.weights[:0]
         self.tables = self.weights, self.squares.numpy(), velocity
-        self.flat = tuple(table.reshape(-1) for table in self.tables)
+        self.flat = [table.reshape(-1) for table in self.tables]
         self.last = np.full(len(parameter), -1)
 
 

@@ -26,6 +26,7 @@ class SessionParallelLoss(Objective):
 
     network: GRU4Rec
     _states: list[Tensor] | None = None
+    _lanes = 0
 
     def begin_epoch(self) -> None:
         super().begin_epoch()
@@ -55,6 +56,12 @@ class SessionParallelLoss(Objective):
         )
 
         gradient = gradient[:, : config.hidden[-1]]
+        self._lanes = max(self._lanes, len(below))
+        if len(below) < self._lanes:
+            # The last lanes of an epoch weigh what they did among all, or a few events would
+            # undo what many taught.
+            share = len(below) / self._lanes
+            gradient, to_vectors = gradient * share, to_vectors * share
         for layer, step, mask in zip(
             reversed(layers), reversed(steps), reversed(masks), strict=True
         ):

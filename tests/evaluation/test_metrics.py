@@ -196,3 +196,27 @@ def test_a_catalogue_that_the_caller_keeps_stays_kept(spark: SparkSession) -> No
     evaluate(lists_of(spark, {1: [1]}), queries, "user_id", counts, ks=(1,), replicates=9)
     assert counts.storageLevel.useMemory
     counts.unpersist()
+
+
+def test_conservative_ties(spark: SparkSession, counts: DataFrame) -> None:
+    """Behind every item with its score; nowhere where a tie goes on to the end of a full list."""
+    scores = {
+        1: [(1, 3.0), (2, 2.0), (3, 2.0), (4, 1.0)],  # 2 ties with 3: third
+        2: [(1, 3.0), (2, 2.0), (3, 1.0), (4, 1.0)],  # 3 ties to the end of a full list
+        3: [(1, 1.0), (2, 1.0)],  # a short list ends for want of items: second
+        4: [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)],  # the last place, and no tie that shows
+        5: [(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)],  # a model that says nothing finds nothing
+        6: [(1, 1.0)],
+    }
+    recommendations = spark.createDataFrame(list(scores.items()), LISTS)
+    wanted = {1: (2, 1 / 3), 2: (3, 0), 3: (1, 1 / 2), 4: (4, 1 / 4), 5: (1, 0), 6: (9, 0)}
+    for query, (item, reciprocal) in wanted.items():
+        queries = spark.createDataFrame([(query, "a", [item])], QUERIES)
+        found = evaluate(
+            recommendations, queries, "user_id", counts, (4,), 2, ties="conservative"
+        ).metrics
+        assert found["mrr@4"] == pytest.approx(reciprocal, abs=1e-6), query
+        assert found["recall@4"] == float(reciprocal > 0)
+    assert evaluate(
+        recommendations, spark.createDataFrame([(5, "a", [1])], QUERIES), "user_id", counts, (4,), 2
+    ).metrics["mrr@4"] == pytest.approx(1)

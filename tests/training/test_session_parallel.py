@@ -95,7 +95,7 @@ def test_gradients_are_those_of_autograd(
         step._drawn = []
         queries = torch.stack([_last(model, history) for history in histories])
         wanted, _, _ = step.contrast(queries, batch["target"])
-        wanted.backward()
+        (wanted * len(histories) / 2).backward()  # a lane's share of the two does not grow
         assert value.item() == pytest.approx(wanted.item(), rel=1e-5)
         step._drawn = []
         for one, parameter in zip(found, model.parameters(), strict=True):
@@ -129,3 +129,49 @@ def test_dropout_is_in_both_places_and_scales() -> None:
             torch.manual_seed(len(values))
             values.append(step.learn(next(steps()))[0].item())
         assert len(set(values)) == 3, place
+
+
+def test_dropped_numbers_stay_dropped_in_the_state() -> None:
+    """What one step drops, the next one does not see."""
+    step = learner(network(hidden=(64,), embedding_dim=64, dropout_hidden=0.5))
+    step.learn(next(steps()))
+    assert step._states is not None
+    gone = (step._states[0] == 0).double().mean().item()
+    assert 0.3 < gone < 0.7
+
+
+def test_only_sampled_items_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are those of the candidates alone, and no other row of the table is touched."""
+    model = network(sparse=True)
+    step = learner(model, Loss("softmax", "sampled", samples=2, temperature=1.0))
+    widths: list[int] = []
+    compute = step.contrast_gradients
+
+    def record(queries: Tensor, vectors: Tensor, targets: Tensor, every: Tensor) -> object:
+        widths.append(len(vectors))
+        assert torch.equal(vectors, model.found_items.weight[every])
+        return compute(queries, vectors, targets, every)
+
+    monkeypatch.setattr(step, "contrast_gradients", record)
+    batch = next(steps())
+    step.learn(batch)
+    assert widths[0] <= 2 + 2
+    gradient = model.items.weight.grad
+    assert gradient is not None and gradient.is_sparse
+    touched = gradient.coalesce().indices()[0]
+    assert len(touched) <= widths[0] + len(batch["input"])
+
+
+def test_first_weights() -> None:
+    """Embeddings as wide as said, biases and reserved rows zero, gates within 1 / sqrt(width)."""
+    torch.manual_seed(0)
+    sides = TowerInput(2, (), 3, 5000), TowerInput(2, (), 1, 5000)
+    model = GRU4Rec(GRU4RecConfig(hidden=(64,), embedding_dim=64, initial_std=0.01), *sides)
+    weights = model.items.weight
+    assert weights[2:, :-1].std().item() == pytest.approx(0.01, rel=0.02)
+    assert weights[2:, :-1].mean().abs().item() < 1e-4
+    assert not weights[:2].any() and not weights[:, -1].any()
+    for parameter in model.layers.parameters():
+        assert parameter.abs().max() <= 64**-0.5
+    wide = GRU4Rec(GRU4RecConfig(hidden=(64,), embedding_dim=64), *sides)
+    assert wide.items.weight[2:, :-1].std().item() == pytest.approx(1 / 8, rel=0.02)

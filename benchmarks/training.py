@@ -1,0 +1,126 @@
+"""Events a second that sequence models train on, loop and loss alone, from memory.
+
+Run by `make bench`. Sessions and windows are made with a seed: sessions of RSC15's shape (2 to 20
+clicks, 3,000 items), windows of MovieLens-1M's (200 events, 3,400 items). Session-parallel steps
+are at the settings of GRU4Rec's authors for RSC15, windows at those of `conf/*_ce_ml_1m.yaml`.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+
+import numpy as np
+import torch
+from _measure import report
+from torch import Tensor, nn
+
+from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
+from sparkrec.models.sasrec import SASRec, SASRecConfig
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.training.lanes import session_steps
+from sparkrec.training.objectives import objective
+from sparkrec.training.optimizers import dense_parameters, make_optimizers
+from sparkrec.training.settings import Loss, Training
+
+WARM_UP = 20
+
+
+def sequences(rows: int, longest: int, items: int, seed: int) -> Tensor:
+    """Dense items [rows, longest], 0 behind the last; Zipf-distributed, lengths geometric."""
+    rng = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, items + 1)
+    drawn = rng.choice(items, (rows, longest), p=shares / shares.sum()) + 2
+    lengths = np.minimum(rng.geometric(3 / longest, rows) + 1, longest)
+    drawn[np.arange(longest) >= lengths[:, None]] = 0
+    return torch.from_numpy(drawn)
+
+
+def events_per_second(
+    network: nn.Module,
+    loss: Loss,
+    training: Training,
+    items: int,
+    steps: Iterable[Mapping[str, Tensor]],
+    counts: Tensor,
+) -> float:
+    """Train on the steps, the first few not measured."""
+    features = torch.arange(items + 2)[:, None]
+    learner = objective(network, loss, features, counts, training)
+    learner.begin_epoch()
+    learner.watched = False
+    optimizers = make_optimizers(network, training)
+    dense = dense_parameters(network)
+    start = perf_counter()
+    for step, batch in enumerate(steps):
+        if step == WARM_UP:
+            learner.positives, start = 0, perf_counter()
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        learner.learn(batch)
+        if training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(dense, training.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+    return learner.positives / (perf_counter() - start)
+
+
+def session_parallel(dim: int, lanes: int, loss: Loss, rows: int) -> float:
+    """GRU4Rec as its authors train it."""
+    items = 3000
+    sessions = sequences(rows, 20, items, seed=1)
+    sides = TowerInput(2, (), 20, items + 2), TowerInput(2, (), 1, items + 2)
+    config = GRU4RecConfig(20, (dim,), dim, dropout_hidden=0.4, sparse=True, initial_std=0.01)
+    settings = {"optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.2}
+    training = Training(batch_size=lanes, session_parallel=True, **settings)  # type: ignore[arg-type]
+    steps = session_steps([{"items": sessions}], lanes)
+    counts = torch.bincount(sessions.reshape(-1), minlength=items + 2)
+    return events_per_second(GRU4Rec(config, *sides), loss, training, items, steps, counts)
+
+
+def windows(kind: str, half_precision: bool, rows: int) -> float:
+    """GRU4Rec or SASRec on windows of 200, softmax over all items."""
+    items, batch = 3400, 32
+    every = sequences(rows, 201, items, seed=2)
+    sides = TowerInput(2, (), 200, items + 2), TowerInput(2, (), 1, items + 2)
+    network: nn.Module = SASRec(SASRecConfig(), *sides)
+    if kind == "gru4rec":
+        config = GRU4RecConfig(200, (256,), 256, dropout_embedding=0.3, dropout_hidden=0.3)
+        network = GRU4Rec(config, *sides)
+    loss = Loss("softmax", "all", temperature=1.0)
+    training = Training(clip_norm=1.0, half_precision=half_precision)
+    # Windows of like length share a batch, as the feed deals them.
+    ordered = every[(every != 0).sum(dim=1).argsort()]
+    steps = ({"items": part} for part in ordered.split(batch))
+    counts = torch.ones(items + 2)
+    return events_per_second(network, loss, training, items, steps, counts)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sessions", type=int, default=20_000)
+    parser.add_argument("--windows", type=int, default=2_000)
+    options = parser.parse_args()
+    torch.manual_seed(1)
+    xe = Loss("softmax", "sampled", samples=2048, alpha=0.5, temperature=1.0)
+    bpr_max = Loss(
+        "bpr_max", "sampled", samples=2048, alpha=0.4, temperature=1.0, elu=0.5,
+        score_regularisation=1.95,
+    )  # fmt: skip
+    rates = {
+        "GRU4Rec, 32 sessions side by side, 100 units, XE": session_parallel(
+            100, 32, xe, options.sessions
+        ),
+        "GRU4Rec, 80 sessions side by side, 224 units, BPR-max": session_parallel(
+            224, 80, bpr_max, options.sessions
+        ),
+    }
+    for kind in ("gru4rec", "sasrec"):
+        for half in (False, True):
+            name = f"{kind}, windows, {'bfloat16' if half else 'float32'}"
+            rates[name] = windows(kind, half, options.windows)
+    report({name: {"events_per_second": rate} for name, rate in rates.items()})
+
+
+if __name__ == "__main__":
+    main()
