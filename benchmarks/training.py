@@ -54,8 +54,6 @@ def events_per_second(
     for step, batch in enumerate(steps):
         if step == WARM_UP:
             learner.positives, start = 0, perf_counter()
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
         learner.learn(batch)
         if training.clip_norm is not None:
             nn.utils.clip_grad_norm_(dense, training.clip_norm)

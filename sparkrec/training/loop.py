@@ -212,8 +212,6 @@ def _train_epoch(
         for step, cpu_batch in enumerate(session_steps(batches, lanes) if lanes else batches, 1):
             step_module.watched = not lanes or step % _WATCHED == 1
             batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
             loss, scores, labels = step_module.learn(batch)
             if rank.world > 1:
                 average_gradients(step_module.parameters(), rank.world)

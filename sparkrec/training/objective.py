@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,7 +78,9 @@ class Objective(nn.Module):
         self._alias = alias_table(weights)
 
     def learn(self, batch: Mapping[str, Tensor]) -> Scored:
-        """What `forward` gives, with the gradients left in the network's parameters."""
+        """What `forward` gives, with its gradients, and no others, left in the parameters."""
+        for parameter in self.network.parameters():
+            parameter.grad = None
         loss, scores, labels = self(batch)
         loss.backward()
         return loss.detach(), scores, labels
@@ -133,9 +136,9 @@ class Objective(nn.Module):
         """Distinct items, ascending, with the targets among them."""
         match self.loss.negatives:
             case "in_batch":
-                return torch.unique(targets)
+                return _distinct(targets)
             case "sampled":
-                return torch.unique(torch.cat([targets, self._draw()]))
+                return _distinct(torch.cat([targets, self._draw()]))
             case _:
                 count = len(self.item_features)
                 return torch.arange(_FIRST_ITEM, count, device=targets.device)
@@ -262,6 +265,14 @@ class SequenceLoss(Objective):
         trained = following != 0
         self.positives += int(trained.sum())
         return self.contrast(states[trained].float(), following[trained])
+
+
+def _distinct(items: Tensor) -> Tensor:
+    """Distinct items, ascending."""
+    if items.device.type != "cpu":
+        return torch.unique(items)
+    # NumPy sorts few numbers several times as fast.
+    return torch.from_numpy(np.unique(items.numpy()))
 
 
 def _pairs(positive: Tensor, negative: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
