@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.models import checks
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.nn.layers import mlp
@@ -40,12 +41,9 @@ class DSSMConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.embedding_dim < 1:
-            raise ValueError("embedding_dim must be at least 1")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError("hidden must name at least one width, each at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must lie in [0, 1)")
+        checks.at_least_one(self, "embedding_dim")
+        checks.widths(self, "hidden")
+        checks.probabilities(self, "dropout")
 
 
 class DSSM(nn.Module):

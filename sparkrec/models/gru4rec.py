@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.models import checks
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable
@@ -60,20 +61,14 @@ class GRU4RecConfig:
     initial_std: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_len < 1:
-            raise ValueError("max_len must be at least 1")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError("hidden must name at least one width, each at least 1")
-        if self.embedding_dim < 1:
-            raise ValueError("embedding_dim must be at least 1")
+        checks.at_least_one(self, "max_len", "embedding_dim")
+        checks.widths(self, "hidden")
         if self.constrained_embedding and self.embedding_dim != self.hidden[-1]:
             raise ValueError(
                 "constrained_embedding needs embedding_dim equal to the last of hidden: the items "
                 "that are read and found share their vectors"
             )
-        for name in ("dropout_embedding", "dropout_hidden"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1)")
+        checks.probabilities(self, "dropout_embedding", "dropout_hidden")
 
 
 class GRU4Rec(SequenceNetwork):

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.models import checks
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 
@@ -50,11 +51,8 @@ class HRMConfig:
     cosine: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_len", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must lie in [0, 1)")
+        checks.at_least_one(self, "max_len", "embedding_dim")
+        checks.probabilities(self, "dropout")
 
 
 class HRM(nn.Module):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.models import checks
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable
@@ -52,14 +53,10 @@ class SASRecConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("max_len", "dim", "blocks", "heads", "feed_forward"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        checks.at_least_one(self, "max_len", "dim", "blocks", "heads", "feed_forward")
         if self.dim % self.heads:
             raise ValueError("dim must be a multiple of heads")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1)")
+        checks.probabilities(self, "dropout", "attention_dropout")
 
 
 class SASRec(SequenceNetwork):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.models import checks
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 
@@ -46,13 +47,10 @@ class SimpleXConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("max_len", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        checks.at_least_one(self, "max_len", "embedding_dim")
         if not 0 <= self.user_weight <= 1:
             raise ValueError("user_weight must lie in [0, 1]")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must lie in [0, 1)")
+        checks.probabilities(self, "dropout")
 
 
 class SimpleX(nn.Module):
