@@ -10,8 +10,6 @@ petastorm can end an epoch early without a word, so the rows of every pass are c
 parquet footers.
 """
 
-import queue
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +26,7 @@ from torch import Tensor
 from sparkrec import storage
 from sparkrec.errors import DataError, TrainingError
 from sparkrec.training import _petastorm
+from sparkrec.training.prefetch import ahead
 
 # Batches that rows of like length are brought together in.
 _BATCHES_SORTED = 16
@@ -122,7 +121,7 @@ class Feed:
             source = self._cached_windows(self._cached, epoch)
         else:
             source = self._windows(epoch)
-        batches = self._batches(_prefetch(source))
+        batches = self._batches(ahead(source))
         if self.settings.batches_by_length is not None:
             batches = self._by_length(batches, epoch)
         yield from batches
@@ -274,41 +273,3 @@ def _tensors(arrays: Arrays, start: int, stop: int) -> dict[str, Tensor]:
 
 def _seed32(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
-def _prefetch(source: Iterator[Arrays]) -> Iterator[Arrays]:
-    """Run an iterator one item ahead on a thread; its exception is raised here."""
-    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(kind: str, value: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                ahead.put((kind, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def run() -> None:
-        try:
-            for item in source:
-                if not put("item", item):
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=run, name="sparkrec-feed", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ahead.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-    finally:
-        stopped.set()
-        thread.join()
