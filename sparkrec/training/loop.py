@@ -199,8 +199,8 @@ def _train_epoch(
     losses = torch.zeros(())
     auc = StreamingAUC()
     lanes = task.training.batch_size if task.training.session_parallel else 0
-    # How many steps sessions side by side will take, only their end shows.
     steps = None if lanes else feed.steps
+    begun, an_epoch = 0, feed.rows if lanes else feed.steps
     bar = tqdm(
         total=steps,
         desc=f"{progress.phase} epoch {progress.epoch}",
@@ -217,8 +217,11 @@ def _train_epoch(
                 average_gradients(step_module.parameters(), rank.world)
             if task.training.clip_norm is not None:
                 nn.utils.clip_grad_norm_(dense, task.training.clip_norm)
-            done = (progress.epoch - 1) * feed.steps + step
-            set_learning_rate(optimizers, task.training, done, task.training.epochs * feed.steps)
+            # How many steps an epoch of sessions side by side takes, only its end shows: there
+            # the sessions that have begun say how far it is.
+            begun += int(cpu_batch["starts"].sum()) if lanes else 1
+            done = (progress.epoch - 1) * an_epoch + begun
+            set_learning_rate(optimizers, task.training, done, task.training.epochs * an_epoch)
             for optimizer in optimizers:
                 optimizer.step()
             losses += loss.cpu()

@@ -182,8 +182,8 @@ class Training:
                 raise ValueError(f"{name} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
-        if self.session_parallel and (self.schedule != "constant" or self.warmup_steps):
-            raise ValueError("schedule must be constant, without warmup, with session_parallel")
+        if self.session_parallel and self.warmup_steps:
+            raise ValueError("warmup_steps must be 0 with session_parallel")
         if not 0 <= self.momentum < 1:
             raise ValueError("momentum must lie in [0, 1)")
         if self.momentum and self.optimizer != "adagrad":
