@@ -24,10 +24,10 @@ from sparkrec import storage
 from sparkrec.errors import ConfigError
 from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.retrieval.base import Retriever
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
 from sparkrec.schema.parser import Feature, FeatureSchema
+from sparkrec.training.blocks import BlockRetriever, param_name
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_rows
@@ -58,7 +58,7 @@ log = logging.getLogger("sparkrec.training")
 Ints = npt.NDArray[np.int64]
 
 
-class TwoTowerRetriever(Retriever):
+class TwoTowerRetriever(BlockRetriever):
     """Trains a two-tower network.
 
     Parameters
@@ -94,10 +94,7 @@ class TwoTowerRetriever(Retriever):
     """
 
     model_name: ClassVar[str]
-    config_blocks: ClassVar[dict[str, type[Any]]]
     model_class: ClassVar[type[TwoTowerModel]]
-    # Blocks whose defaults, without a config, are not those of the block itself.
-    defaults: ClassVar[dict[str, Any]] = {}
 
     seed: Param[int] = Param(Params._dummy(), "seed", "of all random choices")
     num_negatives: Param[int] = Param(
@@ -143,16 +140,7 @@ class TwoTowerRetriever(Retriever):
             item_buckets={},
             max_list_length=64,
         )
-        for name, kind in self.config_blocks.items():
-            given = getattr(config, name, None)
-            block = given or self.defaults.get(name) or kind()
-            for field in dataclasses.fields(kind):
-                param = param_name(name, field.name)
-                # Without a config, what every retriever has keeps every retriever's default.
-                if given is not None or not hasattr(Retriever, param):
-                    self._setDefault(**{param: getattr(block, field.name)})
-        if config is not None and hasattr(config, "seed"):
-            self._setDefault(seed=config.seed)
+        self._set_blocks(config)
         self.set_params(**params)
 
     # ------------------------------------------------------------------------------- fitting
@@ -204,23 +192,6 @@ class TwoTowerRetriever(Retriever):
         model = self.model_class(network, catalogue, users, items, index, about)
         model.users = self.users
         return self._copyValues(model)
-
-    def _copyValues(self, to: Any, extra: Any = None) -> Any:  # noqa: N802  pyspark's name
-        """Give the model those params that it has; the others belong to training."""
-        for param, value in self.extractParamMap(extra).items():
-            if to.hasParam(param.name):
-                to._set(**{param.name: value})
-        return to
-
-    def _block(self, name: str) -> Any:
-        kind = self.config_blocks[name]
-        values = {
-            field.name: self.get(param_name(name, field.name)) for field in dataclasses.fields(kind)
-        }
-        try:
-            return kind(**values)
-        except ValueError as error:
-            raise ConfigError(f"{name}.{error}") from None
 
     def _schemas(self) -> tuple[FeatureSchema, FeatureSchema]:
         columns = self.columns
@@ -381,8 +352,3 @@ def plain_schema(columns: Sequence[str]) -> FeatureSchema:
     """Every column a feature."""
     features = tuple(Feature(name, (name,), (name,)) for name in columns)
     return FeatureSchema(tuple(columns), features, "the default schema")
-
-
-def param_name(block: str, field: str) -> str:
-    """The Param of a field of a config block."""
-    return "loss" if (block, field) == ("loss", "name") else field
