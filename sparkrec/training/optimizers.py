@@ -53,9 +53,9 @@ class AdagradMomentum(torch.optim.Optimizer):
                 if parameter.device.type == "cpu":
                     self._compiled_step(parameter, state, group)
                 elif parameter.grad.is_sparse:
-                    _sparse_step(parameter, parameter.grad.coalesce(), state, group)
+                    sparse_step(parameter, parameter.grad.coalesce(), state, group)
                 else:
-                    _dense_step(parameter, parameter.grad, state, group)
+                    dense_step(parameter, parameter.grad, state, group)
 
     def _compiled_step(
         self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
@@ -90,9 +90,10 @@ class _Arrays:
         self.last = np.full(len(parameter), -1)
 
 
-def _dense_step(
+def dense_step(
     parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
 ) -> None:
+    """Adagrad in plain Torch, for any device: `state` has `squares`, and `velocity`."""
     squares = state["squares"].addcmul_(gradient, gradient)
     change = gradient / (squares + group["eps"]).sqrt_() * -group["lr"]
     if group["momentum"]:
@@ -100,9 +101,10 @@ def _dense_step(
     parameter.add_(change)
 
 
-def _sparse_step(
+def sparse_step(
     parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
 ) -> None:
+    """The same for the rows of a coalesced sparse gradient."""
     rows, values = gradient.indices()[0], gradient.values()
     squares = state["squares"][rows].addcmul_(values, values)
     state["squares"][rows] = squares
