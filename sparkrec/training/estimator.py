@@ -298,6 +298,7 @@ class TwoTowerRetriever(BlockRetriever):
                 users.schema,
                 self.columns,
                 self.get("history_col"),
+                issubclass(self.model_class.network_class(), SequenceNetwork),
                 "validation",
             )
             arrays |= validation_arrays(

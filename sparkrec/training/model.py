@@ -15,6 +15,7 @@ from sparkrec import config, storage
 from sparkrec.columns import Columns
 from sparkrec.errors import SchemaError
 from sparkrec.models import model_classes
+from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.catalogue import Catalogue
@@ -124,9 +125,15 @@ class TwoTowerModel(RetrievalModel):
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Derive the features that follow from the history, and join those of `users`."""
-        columns = self.columns
-        schema, history = self.user_encoder.schema, self.get("history_col")
-        return query_features(queries, self.users, schema, columns, history, "the queries")
+        return query_features(
+            queries,
+            self.users,
+            self.user_encoder.schema,
+            self.columns,
+            self.get("history_col"),
+            issubclass(self.network_class(), SequenceNetwork),
+            "the queries",
+        )
 
     def write_parts(self, folder: str) -> dict[str, Any]:
         hashes = {
@@ -219,10 +226,14 @@ def query_features(
     schema: FeatureSchema,
     columns: Columns,
     history: str,
+    whole_history: bool,
     where: str,
 ) -> DataFrame:
     """Add what a schema wants and queries lack: `recent_<item>s` and `last_<item>` from the
     history, the rest from the users table.
+
+    With `whole_history`, for models that were trained on all of it, the recent items are the
+    history's even where queries have a column of them, which may hold a few alone.
 
     Raises
     ------
@@ -231,7 +242,9 @@ def query_features(
     """
     wanted = schema.used_columns
     if history in queries.columns:
-        if columns.recent_items in wanted and columns.recent_items not in queries.columns:
+        if columns.recent_items in wanted and (
+            whole_history or columns.recent_items not in queries.columns
+        ):
             queries = queries.withColumn(columns.recent_items, F.col(history))
         if columns.last_item in wanted and columns.last_item not in queries.columns:
             queries = queries.withColumn(columns.last_item, F.try_element_at(history, F.lit(-1)))

@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.training.optimizers import set_learning_rate
 from sparkrec.training.retrievers import GRU4Rec, SASRec
 from sparkrec.training.settings import EarlyStopping
 
@@ -58,6 +59,36 @@ def test_what_follows_is_learned(
     }
 
 
+def test_the_whole_history_is_read_beside_a_column_of_a_few_items(
+    spark: SparkSession, events: DataFrame
+) -> None:
+    """Tables made for two-tower models have `recent_item_ids`, which is too short for these."""
+    model = gru4rec(**WINDOWS, epochs=1).fit(events)
+    history = [0, 4, 2, 7, 5]
+    rows = [(1, history, history[-1:])]
+    schema = "query_id long, history array<long>, recent_item_ids array<long>"
+    both = spark.createDataFrame(rows, schema)
+    alone, beside = (
+        model.transform(frame).first()["recommended"][0]["score"]
+        for frame in (both.drop("recent_item_ids"), both)
+    )
+    last = model.transform(both.withColumn("history", both["recent_item_ids"])).first()
+    assert alone == beside != last["recommended"][0]["score"]
+
+
+def test_validation_reads_the_whole_history(spark: SparkSession, events: DataFrame) -> None:
+    history = [[item, (item + 1) % ITEMS, (item + 2) % ITEMS] for item in range(ITEMS)]
+    rows = [
+        (number, past, past[:1], [(past[-1] + 1) % ITEMS]) for number, past in enumerate(history)
+    ]
+    schema = "query_id long, history array<long>, recent_item_ids array<long>, relevant array<long>"
+    validation = spark.createDataFrame(rows, schema)
+    model = gru4rec(
+        **WINDOWS, epochs=8, validation=validation, early_stopping=EarlyStopping("recall@1", 8)
+    ).fit(events)
+    assert max(entry.get("recall@1", 0) for entry in model.about["history"]) == 1
+
+
 def test_a_resumed_run_side_by_side_ends_at_the_same_vectors(
     events: DataFrame, tmp_path: Path
 ) -> None:
@@ -66,6 +97,24 @@ def test_a_resumed_run_side_by_side_ends_at_the_same_vectors(
     gru4rec(**SIDE_BY_SIDE, epochs=2, work_path=path).fit(events)
     resumed = gru4rec(**SIDE_BY_SIDE, epochs=3, work_path=path, resume=True).fit(events)
     assert (resumed.item_vectors == whole.item_vectors).all()
+
+
+def test_a_schedule_follows_the_sessions_that_have_begun(
+    events: DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step to the last: all sessions of all epochs."""
+    done: list[float] = []
+
+    def record(optimizers: Any, training: Any, step: int, steps: int) -> None:
+        done.append(step / steps)
+        set_learning_rate(optimizers, training, step, steps)
+
+    monkeypatch.setattr("sparkrec.training.loop.set_learning_rate", record)
+    gru4rec(**SIDE_BY_SIDE, epochs=2, schedule="linear").fit(events)
+    assert 0 < done[0] < 0.1
+    assert done == sorted(done)
+    assert done[-1] == 1
+    assert 0.5 in done
 
 
 def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> None:
