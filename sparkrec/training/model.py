@@ -27,6 +27,8 @@ from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.sides import ItemEncoder, QueryEncoder
 
 _BLOCK = 4096
+# Every step of a history is a vector while it is read.
+_HISTORIES = 256
 _USED_ROW = 2
 
 
@@ -68,7 +70,14 @@ class Network:
     @torch.no_grad()
     def user_vectors(self, features: Ints) -> Floats:
         """User-side rows [queries, width] to float32 [queries, dim]."""
-        return _blocks(self.module.encode_users, features)
+        if not isinstance(self.module, SequenceNetwork):
+            return _blocks(self.module.encode_users, features)
+        # Histories of like length together, for a block takes as many steps as its longest.
+        order = np.argsort((features != 0).sum(axis=1), kind="stable")
+        vectors = _blocks(self.module.encode_users, features[order], _HISTORIES)
+        back = np.empty_like(vectors)
+        back[order] = vectors
+        return back
 
     @torch.no_grad()
     def item_vectors(self, features: Ints) -> Floats:
@@ -76,10 +85,10 @@ class Network:
         return _blocks(self.module.encode_items, features)
 
 
-def _blocks(encode: Any, features: Ints) -> Floats:
+def _blocks(encode: Any, features: Ints, size: int = _BLOCK) -> Floats:
     parts = [
-        encode(torch.from_numpy(features[start : start + _BLOCK])).numpy()
-        for start in range(0, max(len(features), 1), _BLOCK)
+        encode(torch.from_numpy(features[start : start + size])).numpy()
+        for start in range(0, max(len(features), 1), size)
     ]
     return np.concatenate(parts)
 

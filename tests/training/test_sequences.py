@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
@@ -74,6 +75,18 @@ def test_the_whole_history_is_read_beside_a_column_of_a_few_items(
     )
     last = model.transform(both.withColumn("history", both["recent_item_ids"])).first()
     assert alone == beside != last["recommended"][0]["score"]
+
+
+def test_answers_do_not_depend_on_who_else_asks(events: DataFrame) -> None:
+    """Histories are read with others of like length, and each gets its own answer."""
+    network = gru4rec(**WINDOWS, epochs=1).fit(events).network
+    rng = np.random.default_rng(0)
+    histories = rng.integers(2, ITEMS + 2, (600, 5))
+    histories[np.arange(5) >= rng.integers(0, 6, 600)[:, None]] = 0
+    together = network.user_vectors(histories)
+    for row in (0, 17, 300, 599):
+        alone = network.user_vectors(histories[row : row + 1])[0]
+        assert np.allclose(together[row], alone, atol=1e-6)
 
 
 def test_validation_reads_the_whole_history(spark: SparkSession, events: DataFrame) -> None:
