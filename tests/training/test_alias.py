@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkrec.training.alias import alias_table, draw
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any))
 def test_cells_add_up_to_the_weights(weights: list[int]) -> None:
     """Of every cell its own share, and what others give: exactly the weights."""
