@@ -16,7 +16,7 @@ JOBS = sorted((REPO / "jobs").glob("*.py"))
 TIERS = (
     {
         *("config", "template", "session", "cli", "columns", "errors"),
-        *("storage", "s3", "publishing", "tables", "splitmix64"),
+        *("storage", "s3", "publishing", "tables", "splitmix64", "compiled"),
     },
     {"transforms", "schema", "nn"},
     {"datasets", "baselines", "models", "training", "retrieval", "evaluation"},
@@ -26,6 +26,7 @@ LEAVES = {
     "errors": set(),
     "columns": set(),
     "splitmix64": set(),
+    "compiled": set(),
     "template": {"errors"},
     "config": {"errors", "template"},
     "s3": {"errors"},

@@ -17,6 +17,7 @@ ENVIRON = {
     "MY_S3_BUCKET": "s3://bucket/some prefix",
     "ML_1M": "/data/ml-1m",
     "RSC15": "/data/rsc15",
+    "TAFENG": "/data/tafeng",
 }
 
 envsubst = shutil.which("envsubst")
