@@ -192,7 +192,10 @@ def _read_vocabulary(path: str | None) -> pa.Array | None:
 
 
 def _lines(path: str) -> list[str]:
-    lines = storage.read_bytes(path).decode("utf-8").split("\n")
+    try:
+        lines = storage.read_bytes(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}") from None
     if lines[-1] == "":
         lines.pop()
     return [line.rstrip("\r") for line in lines]

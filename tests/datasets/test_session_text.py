@@ -94,3 +94,6 @@ def test_mistakes(spark: SparkSession, tmp_path: Path) -> None:
     vocabulary.write_text("a\na\n")
     with pytest.raises(DataError, match="names an item twice"):
         run(spark, tmp_path / "none", source)
+    lines.write_bytes(b"\xff\xfe1")
+    with pytest.raises(DataError, match=r"lines\.txt is not UTF-8 text"):
+        run(spark, tmp_path / "none", SessionTextInput(sessions=str(lines)))
