@@ -69,7 +69,7 @@ tafeng: install
 results: install
 	$(SUBMIT) -m sparkrec.evaluation.results
 
-# Needs the tables of `make ml-1m`.
+# Needs the tables of `make ml-1m`, and for recommend.py the run of conf/gru4rec_ce_ml_1m.yaml.
 bench: install
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
@@ -78,6 +78,7 @@ bench: install
 	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
 	$(SUBMIT) benchmarks/training.py
+	$(SUBMIT) benchmarks/recommend.py $(MY_S3_BUCKET)/movielens/1m/runs/gru4rec_ce_ml_1m/model
 	$(SUBMIT) benchmarks/stress.py
 	$(SUBMIT) benchmarks/growth.py --picture docs/growth.png
 
