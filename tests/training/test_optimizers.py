@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from sparkrec.nn.embedding import ItemTable
-from sparkrec.training.optimizers import AdagradMomentum, learning_rate, make_optimizers
+from sparkrec.training.optimizers import (
+    AdagradMomentum,
+    dense_step,
+    learning_rate,
+    make_optimizers,
+    sparse_step,
+)
 from sparkrec.training.settings import Training
 
 
@@ -34,6 +40,28 @@ def test_a_sparse_gradient_moves_its_rows_as_a_dense_one_would(momentum: float) 
             optimizer.step()
     assert torch.allclose(sparse, dense, atol=1e-6)
     assert torch.equal(sparse[[1, 3, 4]], start[[1, 3, 4]])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_the_compiled_steps_are_those_of_plain_torch(momentum: float) -> None:
+    """What other devices take."""
+    torch.manual_seed(0)
+    parameter = nn.Parameter(torch.randn(6, 3))
+    plain = parameter.detach().clone()
+    optimizer = AdagradMomentum([parameter], lr=0.1, momentum=momentum)
+    state = {name: torch.zeros(6, 3) for name in ("squares", "velocity")}
+    group = {"lr": 0.1, "momentum": momentum, "eps": 1e-6}
+    rows = torch.tensor([[5, 2, 2]])
+    for number in range(4):
+        gradient = torch.randn(6, 3)
+        if number % 2:
+            gradient = torch.sparse_coo_tensor(rows, torch.randn(3, 3), (6, 3))
+            sparse_step(plain, gradient.coalesce(), state, group)
+        else:
+            dense_step(plain, gradient, state, group)
+        parameter.grad = gradient
+        optimizer.step()
+        assert torch.allclose(parameter, plain, atol=1e-6)
 
 
 def test_tables_and_layers_get_optimizers_of_their_own_where_they_must() -> None:
