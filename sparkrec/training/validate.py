@@ -9,13 +9,14 @@ _BLOCK = 1024
 
 
 class Validation:
-    """recall@k or ndcg@k of the validation rows, one relevant item each.
+    """recall@k or ndcg@k of the validation queries, as `evaluation.metrics` defines them.
 
     Parameters
     ----------
     tensors
-        `queries` [rows, user width], `targets` [rows], `candidates` [items], and, where seen
-        items are excluded, `seen` and `seen_offsets` (ragged, dense items).
+        `queries` [queries, user width], `candidates` [items], the relevant items of each query,
+        `targets` with `target_offsets` (ragged, dense items, at least one each), and, where seen
+        items are excluded, `seen` and `seen_offsets` likewise.
     metric
         Such as `recall@20`.
     """
@@ -28,35 +29,44 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, network: nn.Module, item_features: Tensor) -> float:
-        """The metric's mean over the rows; an item tied with the target ranks before it."""
+        """The metric's mean over the queries; an item tied with a relevant one ranks before it."""
         network.eval()
         tensors, device = self._tensors, item_features.device
         candidates = tensors["candidates"].to(device)
         vectors = network.encode_items(item_features[candidates])  # type: ignore[operator]
         column = torch.full((len(item_features),), -1, dtype=torch.long, device=device)
         column[candidates] = torch.arange(len(candidates), device=device)
-        total = 0.0
-        rows = len(tensors["targets"])
-        for start in range(0, rows, _BLOCK):
-            stop = min(start + _BLOCK, rows)
-            queries = tensors["queries"][start:stop].to(device)
-            scores = network.encode_users(queries) @ vectors.T  # type: ignore[operator]
-            targets = column[tensors["targets"][start:stop].to(device)]
+        counts = tensors["target_offsets"].diff()
+        discounts = 1 / torch.log2(torch.arange(self._k, dtype=torch.float64, device=device) + 2)
+        best = discounts.cumsum(0)
+        gains = torch.zeros(len(counts), dtype=torch.float64, device=device)
+        query = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        for start in range(0, len(query), _BLOCK):
+            # The queries of so many relevant items; one may go on in the next block.
+            rows = query[start : start + _BLOCK]
+            first, stop = int(rows[0]), int(rows[-1]) + 1
+            users = network.encode_users(tensors["queries"][first:stop].to(device))  # type: ignore[operator]
+            scores = users @ vectors.T
+            rows = rows.to(device)
+            targets = column[tensors["targets"][start : start + _BLOCK].to(device)]
             known = targets >= 0
-            target_scores = scores.gather(1, targets.clamp(min=0)[:, None])
+            places = rows - first, targets.clamp(min=0)
             if "seen" in tensors:
-                row, seen = self._seen(start, stop, column.cpu())
+                row, seen = self._seen(first, stop, column.cpu())
                 scores[row.to(device), seen.to(device)] = -torch.inf
-                masked = scores.gather(1, targets.clamp(min=0)[:, None])[:, 0] == -torch.inf
-                known &= ~masked
-            # The target itself counts once.
-            rank = (scores >= target_scores).sum(dim=1) - 1
+                known &= scores[places] != -torch.inf
+            # The relevant item itself counts once.
+            rank = (scores[rows - first] >= scores[places][:, None]).sum(dim=1) - 1
             hit = known & (rank < self._k)
-            gains = torch.ones_like(rank, dtype=torch.float64)
             if self._name == "ndcg":
-                gains = 1 / torch.log2(rank.clamp(min=0).double() + 2)
-            total += float((gains * hit).sum())
-        return total / max(rows, 1)
+                gain = discounts[rank.clamp(max=self._k - 1)]
+            else:
+                gain = torch.ones_like(discounts[:1]).expand(len(rank))
+            gains.index_add_(0, rows, gain * hit)
+        whole = counts.to(device).clamp(max=self._k)
+        return float(
+            (gains / (best[whole - 1] if self._name == "ndcg" else counts.to(device))).mean()
+        )
 
     def _seen(self, start: int, stop: int, column: Tensor) -> tuple[Tensor, Tensor]:
         offsets = self._tensors["seen_offsets"][start : stop + 1]

@@ -62,6 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "item_features": features,
         "queries": torch.arange(USERS)[:, None] + 2,
         "targets": torch.from_numpy(targets),
+        "target_offsets": torch.arange(USERS + 1),
         "candidates": torch.arange(ITEMS) + 2,
     }
     checkpoint.write_tensors(str(folder / "tensors.safetensors"), tensors)

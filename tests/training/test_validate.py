@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sparkrec.training import validate
 from sparkrec.training.validate import Validation
 
 
@@ -20,10 +21,14 @@ class FixedScores(torch.nn.Module):
         return torch.eye(4)[features[:, 0] - 2]
 
 
-def measure(metric: str, targets: list[int], **more: Tensor) -> float:
+def measure(
+    metric: str, targets: list[int], counts: list[int] | None = None, **more: Tensor
+) -> float:
+    counts = counts or [1, 1, 1]
     tensors = {
         "queries": torch.arange(3)[:, None],
         "targets": torch.tensor(targets),
+        "target_offsets": torch.tensor([0, *counts]).cumsum(0),
         "candidates": torch.arange(2, 6),
         **more,
     }
@@ -41,6 +46,24 @@ def test_validation_by_hand() -> None:
     gains = [1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)]
     assert measure("ndcg@3", targets) == pytest.approx(sum(gains[:2]) / 3)
     assert measure("ndcg@9", targets) == pytest.approx(sum(gains) / 3)
+
+
+def test_several_relevant_items_of_a_query_are_weighed_as_the_evaluator_weighs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Ranks of query 0's two: 1 and 2; of query 1's three, which tie: 3; query 2's one: 1.
+    targets, counts = [2, 4, 3, 4, 5, 2], [2, 3, 1]
+    recall = (1 + 0 + 1) / 3
+    gains = [1, 1 / np.log2(3), 1 / np.log2(4)]
+    ndcg = (1 + 3 * gains[2] / sum(gains) + 1) / 3
+    # Also where a query's relevant items fall into several blocks.
+    for block in (1024, 3, 1):
+        monkeypatch.setattr(validate, "_BLOCK", block)
+        assert measure("recall@2", targets, counts) == pytest.approx(recall)
+        assert measure("recall@3", targets, counts) == pytest.approx(1)
+        assert measure("ndcg@2", targets, counts) == pytest.approx(recall)
+        assert measure("ndcg@3", targets, counts) == pytest.approx(ndcg)
+        assert measure("ndcg@9", targets, counts) == pytest.approx(ndcg)
 
 
 def test_validation_leaves_out_seen_items_and_counts_a_seen_target_as_a_miss() -> None:
