@@ -2,9 +2,11 @@
 
 Wang et al., "Learning Hierarchical Representation Model for Next Basket Recommendation", SIGIR
 2015. The first layer pools the items of the history, the second the result and the user (eq. 1);
-the score is the product with the item's vector, which items read and items found share. Max pooling
-lets factors interact without any weights; two layers of averages make a linear model. On baskets
-the history is the last basket; on single events it is the recent items.
+the score is the product with the item's vector, which items read and items found share: what was
+had before is close to what was had, as it should be for groceries. Where nobody takes an item
+twice, give the two kinds tables of their own (`constrained_embedding: false`). Max pooling lets
+factors interact without any weights; two layers of averages make a linear model. The history is
+that of the last `max_len` items, in one basket or several.
 
 Use it for next baskets, and as a baseline with no weights but the embeddings. It sees the history
 as a bag.
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.models import checks
-from sparkrec.models.two_tower import TowerInput
+from sparkrec.models.two_tower import FIRST_USERS, TowerInput
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 
 Pooling = Literal["mean", "max", "sum"]
@@ -39,6 +41,8 @@ class HRMConfig:
         user's embedding.
     dropout
         Probability of dropping a number of an item's or user's embedding in training.
+    constrained_embedding
+        Whether the items of the history and those that are found have one embedding.
     cosine
         Score by the cosine, as the other two-tower models do; false gives the paper's product.
     """
@@ -48,6 +52,7 @@ class HRMConfig:
     item_pooling: Pooling = "mean"
     user_pooling: Pooling = "mean"
     dropout: float = 0.0
+    constrained_embedding: bool = True
     cosine: bool = True
 
     def __post_init__(self) -> None:
@@ -62,8 +67,11 @@ class HRM(nn.Module):
         super().__init__()
         dim = config.embedding_dim
         self.config, self.history_length = config, user.dense
-        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices)
+        std = FIRST_USERS * dim**-0.5
+        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
         self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+        if not config.constrained_embedding:
+            self.output = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
 
     def encode_users(self, features: Tensor) -> Tensor:
         """User-side rows [batch, user width] to vectors [batch, dim]."""
@@ -78,7 +86,8 @@ class HRM(nn.Module):
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to vectors [batch, dim]."""
-        return self._scaled(self.items(features[:, 0]))
+        found = self.items if self.config.constrained_embedding else self.output
+        return self._scaled(found(features[:, 0]))
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.config.cosine else vectors

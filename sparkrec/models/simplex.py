@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.models import checks
-from sparkrec.models.two_tower import TowerInput
+from sparkrec.models.two_tower import FIRST_USERS, TowerInput
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 
 
@@ -60,7 +60,8 @@ class SimpleX(nn.Module):
         super().__init__()
         dim = config.embedding_dim
         self.config, self.history_length = config, user.dense
-        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices)
+        std = FIRST_USERS * dim**-0.5
+        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
         self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
         self.mix = nn.Linear(dim, dim, bias=False)
         if config.aggregation != "mean":

@@ -30,10 +30,17 @@ class PooledEmbedding(nn.Module):
     sparse
         Whether gradients of the table are sparse, so that a step costs as much as the rows of
         its batch and not as the whole table.
+    std
+        Standard deviation of the first weights; 1 / sqrt(dim) by default.
     """
 
     def __init__(
-        self, num_rows: int, dim: int, slices: Sequence[tuple[int, int]], sparse: bool = True
+        self,
+        num_rows: int,
+        dim: int,
+        slices: Sequence[tuple[int, int]],
+        sparse: bool = True,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_rows, dim))
@@ -43,7 +50,7 @@ class PooledEmbedding(nn.Module):
         self.register_buffer(
             "starts", torch.tensor([start for start, _ in self.slices]), persistent=False
         )
-        nn.init.normal_(self.weight, std=dim**-0.5)
+        nn.init.normal_(self.weight, std=dim**-0.5 if std is None else std)
         with torch.no_grad():
             self.weight[:RESERVED_ROWS] = 0
 

@@ -95,6 +95,25 @@ def test_unit_vectors_and_zeros_where_nothing_is_known(make: Any) -> None:
     assert torch.allclose(items, torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-5)
 
 
+def test_hrm_finds_items_by_a_table_of_their_own_where_it_is_told_to() -> None:
+    network, rows = hrm(constrained_embedding=False, cosine=False), torch.tensor([[2], [5]])
+    vectors = network.encode_items(rows)
+    torch.testing.assert_close(vectors, network.output.weight[[2, 5]])
+    assert not torch.isclose(vectors, network.items.weight[[2, 5]]).any()
+    vectors.sum().backward()
+    assert network.items.weight.grad is None
+    shared = hrm(cosine=False)
+    torch.testing.assert_close(shared.encode_items(rows), shared.items.weight[[2, 5]])
+
+
+def test_the_history_speaks_first() -> None:
+    for make in (simplex, hrm):
+        network = make(embedding_dim=64)
+        users, items = network.user_embedding.weight[2:], network.items.weight[2:]
+        assert users.norm(dim=1).mean() < 0.1 * items.norm(dim=1).mean()
+        assert users.abs().sum(dim=1).min() > 0
+
+
 @pytest.mark.parametrize("make", [simplex, hrm])
 def test_works_without_user_features(make: Any) -> None:
     kind, config = (SimpleX, SimpleXConfig) if make is simplex else (HRM, HRMConfig)
