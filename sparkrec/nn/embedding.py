@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 RESERVED_ROWS = 2
 
+_FIRST_LENGTH = 0.2
+
 
 class PooledEmbedding(nn.Module):
     """Sum-pools each feature's rows and concatenates the features.
@@ -31,7 +33,8 @@ class PooledEmbedding(nn.Module):
         Whether gradients of the table are sparse, so that a step costs as much as the rows of
         its batch and not as the whole table.
     std
-        Standard deviation of the first weights; 1 / sqrt(dim) by default.
+        Standard deviation of the first weights. By default a row is about a fifth long: what few
+        rows of train name would else be loud before anything is known of it.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class PooledEmbedding(nn.Module):
         self.register_buffer(
             "starts", torch.tensor([start for start, _ in self.slices]), persistent=False
         )
-        nn.init.normal_(self.weight, std=dim**-0.5 if std is None else std)
+        nn.init.normal_(self.weight, std=_FIRST_LENGTH * dim**-0.5 if std is None else std)
         with torch.no_grad():
             self.weight[:RESERVED_ROWS] = 0
 
