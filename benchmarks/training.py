@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.sasrec import SASRec, SASRecConfig
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.training import optimizers
-from sparkrec.training.lanes import session_steps
-from sparkrec.training.objectives import objective
-from sparkrec.training.optimizers import dense_parameters, make_optimizers
 from sparkrec.training.settings import Loss, Training
+from sparkrec.training.step import optimizers
+from sparkrec.training.step.lanes import session_steps
+from sparkrec.training.step.objectives import objective
+from sparkrec.training.step.optimizers import dense_parameters, make_optimizers
 
 WARM_UP = 20
 

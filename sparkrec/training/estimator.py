@@ -7,13 +7,12 @@ encode on Spark, feed through petastorm, train in the driver or on executors, in
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
@@ -26,29 +25,23 @@ from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
-from sparkrec.schema.parser import Feature, FeatureSchema
+from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.blocks import BlockRetriever, param_name
 from sparkrec.training.checkpoint import read_tensors, write_tensors
-from sparkrec.training.distributed import check_slots, run_training
-from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_rows
-from sparkrec.training.loop import FINAL
-from sparkrec.training.model import Network, TwoTowerModel, join_users, query_features
-from sparkrec.training.rows import (
+from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_rows
+from sparkrec.training.data.fit_sides import SideSettings, fit_sides, plain_schema
+from sparkrec.training.data.rows import (
     HISTORY_LENGTH,
-    catalogue_features,
     hold_out_last,
     positives_only,
     row_counts,
     validation_arrays,
     with_history_features,
 )
-from sparkrec.training.sides import (
-    ItemEncoder,
-    QueryEncoder,
-    fit_features,
-    require_item_alone,
-    without_history,
-)
+from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
+from sparkrec.training.distributed import check_slots, run_training
+from sparkrec.training.loop import FINAL
+from sparkrec.training.model import Network, TwoTowerModel, join_users, query_features
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives
@@ -162,10 +155,22 @@ class TwoTowerRetriever(BlockRetriever):
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
             if previous is not None:
                 catalogue = previous.catalogue.grow(catalogue)
-            users, items, item_table = self._encoders(
-                train, user_schema, item_schema, catalogue, previous
+            users, items, features = fit_sides(
+                train,
+                self.items,
+                (user_schema, item_schema),
+                catalogue,
+                SideSettings(
+                    self.columns,
+                    self.model_name,
+                    self._history_length(),
+                    not issubclass(network_class, SequenceNetwork),
+                    self.get("max_list_length"),
+                    self.get("user_buckets"),
+                    self.get("item_buckets"),
+                ),
+                (previous.user_encoder, previous.item_encoder) if previous else None,
             )
-            features = items.matrix(item_table)
             work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
             encoded = self._encode(train, users, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, users, features)
@@ -233,43 +238,6 @@ class TwoTowerRetriever(BlockRetriever):
         train = join_users(train, self.users, user_schema.used_columns, columns.user)
         user_schema.require(train.columns, "train")
         return train, validation
-
-    def _encoders(
-        self,
-        train: DataFrame,
-        user_schema: FeatureSchema,
-        item_schema: FeatureSchema,
-        catalogue: Catalogue,
-        previous: TwoTowerModel | None,
-    ) -> tuple[QueryEncoder, ItemEncoder, pa.Table]:
-        """Both sides' encoders, and the items' features in the catalogue's order."""
-        columns, lists = self.columns, int(self.get("max_list_length"))
-        length, rest = self._history_length(), user_schema
-        if length:
-            other_features = not issubclass(self.model_class.network_class(), SequenceNetwork)
-            rest = without_history(user_schema, columns, self.model_name, other_features)
-            require_item_alone(item_schema, columns, self.model_name)
-        features = fit_features(
-            train,
-            rest,
-            lists,
-            self.get("user_buckets"),
-            previous.user_encoder.features if previous else None,
-        )
-        history = columns.recent_items if length else None
-        users = QueryEncoder(user_schema, features, catalogue, history, length)
-        spark = train.sparkSession
-        table = catalogue_features(spark, catalogue, self.items, item_schema, columns.item)
-        if length:
-            item_schema = FeatureSchema((), (), item_schema.source)
-        item_features = fit_features(
-            spark.createDataFrame(table),
-            item_schema,
-            lists,
-            self.get("item_buckets"),
-            previous.item_encoder.features if previous else None,
-        )
-        return users, ItemEncoder(item_features, catalogue, dense=bool(length)), table
 
     def _history_length(self) -> int:
         """Recent items that the model reads by dense index; 0 where it does not."""
@@ -347,9 +315,3 @@ class TwoTowerRetriever(BlockRetriever):
     def _previous_model(self) -> TwoTowerModel | None:
         path = self.get(param_name("training", "model_in_path"))
         return self.model_class.load(path) if path else None
-
-
-def plain_schema(columns: Sequence[str]) -> FeatureSchema:
-    """Every column a feature."""
-    features = tuple(Feature(name, (name,), (name,)) for name in columns)
-    return FeatureSchema(tuple(columns), features, "the default schema")

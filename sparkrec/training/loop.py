@@ -22,14 +22,14 @@ from sparkrec import storage
 from sparkrec.errors import TrainingError
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.training import checkpoint
-from sparkrec.training.auc import StreamingAUC
 from sparkrec.training.checkpoint import Progress
-from sparkrec.training.feed import Feed, FeedSettings
-from sparkrec.training.lanes import session_steps
-from sparkrec.training.objective import Objective
-from sparkrec.training.objectives import objective
-from sparkrec.training.optimizers import dense_parameters, make_optimizers, set_learning_rate
+from sparkrec.training.data.feed import Feed, FeedSettings
 from sparkrec.training.reduce import average_gradients, same_start
+from sparkrec.training.step.auc import StreamingAUC
+from sparkrec.training.step.lanes import session_steps
+from sparkrec.training.step.objective import Objective
+from sparkrec.training.step.objectives import objective
+from sparkrec.training.step.optimizers import dense_parameters, make_optimizers, set_learning_rate
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.validate import Validation, improved
 

@@ -24,7 +24,7 @@ from sparkrec.retrieval.settings import Retrieval
 from sparkrec.retrieval.topk import Floats, Ints
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.checkpoint import read_tensors, write_tensors
-from sparkrec.training.sides import ItemEncoder, QueryEncoder
+from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
 
 _BLOCK = 4096
 # Every step of a history is a vector while it is read.

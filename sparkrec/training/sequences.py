@@ -6,11 +6,12 @@ from pyspark.sql import DataFrame
 
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.encode import LABEL, NEGATIVES, Encoded, encode_windows
-from sparkrec.training.estimator import TwoTowerRetriever, plain_schema
-from sparkrec.training.rows import hold_out_last
+from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_windows
+from sparkrec.training.data.fit_sides import plain_schema
+from sparkrec.training.data.rows import hold_out_last
+from sparkrec.training.data.sides import QueryEncoder
+from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.settings import Loss
-from sparkrec.training.sides import QueryEncoder
 
 
 class SequenceRetriever(TwoTowerRetriever):

@@ -34,7 +34,7 @@ class TrainingTask:
     user, item
         Shapes of both sides' features.
     fields
-        Tensors of a training row and their widths (see `training.feed`).
+        Tensors of a training row and their widths (see `training.data.feed`).
     fit_path, all_path
         Encoded rows without the validation rows, and with them.
     tensors_path

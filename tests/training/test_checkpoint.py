@@ -14,8 +14,8 @@ from sparkrec.errors import TrainingError
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
-from sparkrec.training.optimizers import make_optimizers
 from sparkrec.training.settings import Training
+from sparkrec.training.step.optimizers import make_optimizers
 
 TASK = {"model": "dssm", "hidden": (8, 4), "learning_rate": 0.1, "early_stopping": None}
 

@@ -17,7 +17,7 @@ from sparkrec.errors import ConfigError, DataError, SchemaError
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.schema.parser import FeatureSchema, feature_schema
-from sparkrec.training import _petastorm
+from sparkrec.training.data import _petastorm
 from sparkrec.training.model import Network
 from sparkrec.training.retrievers import DSSM, DSSMModel, retriever_class
 from sparkrec.training.settings import EarlyStopping, Loss, Training

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from sparkrec.errors import TrainingError
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.training import _petastorm, checkpoint, loop
-from sparkrec.training.feed import column_names
+from sparkrec.training import checkpoint, loop
+from sparkrec.training.data import _petastorm
+from sparkrec.training.data.feed import column_names
 from sparkrec.training.loop import FINAL, FINAL_STATE, train
 from sparkrec.training.settings import EarlyStopping, Loss, Training
 from sparkrec.training.task import TrainingTask

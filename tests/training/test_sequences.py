@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.training.optimizers import set_learning_rate
 from sparkrec.training.retrievers import GRU4Rec, SASRec
 from sparkrec.training.settings import EarlyStopping
+from sparkrec.training.step.optimizers import set_learning_rate
 
 ITEMS = 9
 SIDE_BY_SIDE = {

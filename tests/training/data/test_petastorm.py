@@ -10,7 +10,7 @@ import pyarrow.fs
 import pyarrow.parquet
 import pytest
 
-from sparkrec.training import _petastorm
+from sparkrec.training.data import _petastorm
 
 ROWS_PER_GROUP = 5
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.training.lanes import session_steps
-from sparkrec.training.objectives import objective
-from sparkrec.training.session_parallel import SessionParallelLoss
 from sparkrec.training.settings import Loss, Training
+from sparkrec.training.step.lanes import session_steps
+from sparkrec.training.step.objectives import objective
+from sparkrec.training.step.session_parallel import SessionParallelLoss
 
 FEATURES = torch.arange(10)[:, None]
 COUNTS = torch.tensor([0, 0, 5, 40, 1, 9, 30, 2, 8, 5])

@@ -14,15 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
-from sparkrec.columns import Columns
-from sparkrec.errors import SchemaError
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.retrieval.catalogue import PADDING, UNKNOWN, Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.schema.spark import fit_encoder
 
 Ints = npt.NDArray[np.int64]
 
@@ -120,57 +116,6 @@ class ItemEncoder:
     ) -> "ItemEncoder":
         """The encoder that `to_json` wrote down, with its features' vocabulary."""
         return cls(FeatureEncoder.restore(data, {"hashes": hashes}), catalogue, data["dense"])
-
-
-def without_history(
-    schema: FeatureSchema, columns: Columns, model: str, other_features: bool
-) -> FeatureSchema:
-    """The user side's features beside the history.
-
-    Raises
-    ------
-    SchemaError
-        The history is not declared, or other features are and the model reads none.
-    """
-    name = columns.recent_items
-    rest = tuple(f for f in schema.features if f.columns != (name,))
-    if len(rest) == len(schema.features):
-        raise SchemaError(
-            f"{schema.source}: {model} reads the user's recent items; add the feature `{name}`"
-        )
-    if rest and not other_features:
-        raise SchemaError(
-            f"{schema.source}: {model} reads `{name}` alone; take out `{rest[0].name}`"
-        )
-    used = {column for feature in rest for column in feature.columns}
-    return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)
-
-
-def require_item_alone(schema: FeatureSchema, columns: Columns, model: str) -> None:
-    """Raise SchemaError unless the item side declares the item's id and nothing else."""
-    names = [feature.name for feature in schema.features]
-    if [feature.columns for feature in schema.features] != [(columns.item,)]:
-        raise SchemaError(
-            f"{schema.source}: {model} knows items by their id; declare `{columns.item}` alone, "
-            f"not {', '.join(names)}"
-        )
-
-
-def fit_features(
-    frame: DataFrame,
-    schema: FeatureSchema,
-    max_list_length: int,
-    buckets: Mapping[str, int],
-    previous: FeatureEncoder | None,
-) -> FeatureEncoder:
-    """The encoder of a side's features, grown from an earlier model's where there is one.
-
-    A side without features costs nothing.
-    """
-    if not schema.features:
-        return FeatureEncoder(schema, {}, np.zeros(0, np.uint64))
-    wanted = None if previous else buckets
-    return fit_encoder([frame.select(*schema.columns)], schema, max_list_length, wanted, previous)
 
 
 def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
-from sparkrec.training._adagrad import adagrad, adagrad_rows
 from sparkrec.training.settings import Training
+from sparkrec.training.step._adagrad import adagrad, adagrad_rows
 
 
 class AdagradMomentum(torch.optim.Optimizer):

@@ -8,7 +8,8 @@ from sparkrec.columns import Columns
 from sparkrec.errors import SchemaError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.parser import FeatureSchema, feature_schema
-from sparkrec.training.sides import recent_items, require_item_alone, without_history
+from sparkrec.training.data.fit_sides import require_item_alone, without_history
+from sparkrec.training.data.sides import recent_items
 
 CATALOGUE = Catalogue(pa.array(["a", "b", "c"]), np.array([1, 1, 1]))
 COLUMNS = Columns(item="movie_id")

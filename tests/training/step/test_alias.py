@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.training.alias import alias_table, draw
+from sparkrec.training.step.alias import alias_table, draw
 
 
 @settings(deadline=None)  # the first call compiles

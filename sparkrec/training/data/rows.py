@@ -1,6 +1,6 @@
 """Tables to what training reads: rows with history and negatives, item features, validation."""
 
-from typing import Any
+import logging
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.encode import HELD_OUT, LABEL, NEGATIVES
-from sparkrec.training.sides import QueryEncoder
+from sparkrec.training.data.encode import HELD_OUT, LABEL, NEGATIVES
+from sparkrec.training.data.sides import QueryEncoder
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.split import leave_one_out
+
+log = logging.getLogger("sparkrec.training")
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,9 +29,20 @@ def with_history_features(
     train: DataFrame, schema: FeatureSchema, columns: Columns, length: int
 ) -> DataFrame:
     """Add the history columns that the user side's schema names and train lacks."""
-    derived = {columns.recent_items, columns.last_item} & set(schema.used_columns)
+    recent = columns.recent_items
+    derived = {recent, columns.last_item} & set(schema.used_columns)
     if derived - set(train.columns):
         return add_history(train, columns, max_len=length)
+    if recent in derived:
+        longest = train.agg(F.max(F.size(recent))).first()
+        if longest is not None and (longest[0] or 0) < length:
+            log.warning(
+                "train's lists `%s` have at most %d items where %d would be read; the history "
+                "features' max_len says how many they keep",
+                recent,
+                longest[0] or 0,
+                length,
+            )
     return train
 
 
@@ -76,21 +89,6 @@ def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
     counts = np.zeros(len(catalogue) + 2, np.int64)
     counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()
     return counts
-
-
-def catalogue_features(
-    spark: Any, catalogue: Catalogue, items: DataFrame | None, schema: FeatureSchema, item: str
-) -> pa.Table:
-    """One row an item of the catalogue, in its order, with the item side's columns."""
-    ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
-    if items is None or set(schema.columns) <= {item}:
-        schema.require([item], "train (there is no items table)")
-        return ids.select(list(schema.columns))
-    if item not in items.columns:
-        raise DataError(f"the items table has no column `{item}` to join it by")
-    schema.require(items.columns, "the items table")
-    joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
-    return joined.orderBy("_order").select(*schema.columns).toArrow()
 
 
 def validation_arrays(

@@ -16,8 +16,8 @@ from sparkrec.publishing import is_published, read_manifest
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import feature_schema
-from sparkrec.training._petastorm import parquet_files
-from sparkrec.training.encode import Encoded, encode_rows, fixed_width
+from sparkrec.training.data._petastorm import parquet_files
+from sparkrec.training.data.encode import Encoded, encode_rows, fixed_width
 
 USERS, ITEMS = 40, 9
 SCHEMA = feature_schema("user_id\nrecent", "columns", "user_id\nrecent", "combine")
@@ -122,7 +122,7 @@ def test_every_worker_gets_an_equal_share(spark: SparkSession, tmp_path: Path) -
 def test_long_data_has_a_multiple_of_the_workers_row_groups(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sparkrec.training.encode._ROWS_PER_GROUP", 100)
+    monkeypatch.setattr("sparkrec.training.data.encode._ROWS_PER_GROUP", 100)
     encoded = encode(rows(spark, 700).drop("is_validation"), tmp_path / "rows", workers=2)
     assert len(groups(encoded.fit_path)) == 8
 

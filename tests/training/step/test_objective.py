@@ -13,9 +13,9 @@ from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn import losses
-from sparkrec.training.objective import SequenceLoss, TwoTowerLoss
-from sparkrec.training.objectives import objective
 from sparkrec.training.settings import Loss, Training
+from sparkrec.training.step.objective import SequenceLoss, TwoTowerLoss
+from sparkrec.training.step.objectives import objective
 
 FEATURES = torch.arange(10)[:, None]
 STRICT: dict[str, Any] = {"score_regularisation": 2.0}
@@ -38,7 +38,7 @@ def test_scores_are_those_of_each_rows_own_items(
     product_below: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both ways to gather the scores of distinct items."""
-    monkeypatch.setattr("sparkrec.training.objective._PRODUCT_BELOW", product_below)
+    monkeypatch.setattr("sparkrec.training.step.objective._PRODUCT_BELOW", product_below)
     batch = {
         "user": torch.tensor([[2], [3], [2]]),
         "item": torch.tensor([4, 5, 5]),
@@ -173,7 +173,7 @@ def test_softmax_over_all_items() -> None:
 def test_softmax_over_sampled_items(log_q: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws 6, 7, 6 for everyone, beside the items of the batch, each once."""
     drawn = torch.tensor([6, 7, 6])
-    monkeypatch.setattr("sparkrec.training.objective.Objective._draw", lambda self: drawn)
+    monkeypatch.setattr("sparkrec.training.step.objective.Objective._draw", lambda self: drawn)
     settings = Loss("softmax", "sampled", samples=3, alpha=0.5, temperature=0.5, log_q=log_q)
     loss, _, _, every, _ = loss_of(BATCH, settings)
     correction = torch.zeros(10)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparkrec.training.lanes import session_steps
+from sparkrec.training.step.lanes import session_steps
 
 
 def batches_of(sessions: list[list[int]], size: int) -> list[dict[str, Tensor]]:

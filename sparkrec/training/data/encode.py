@@ -20,8 +20,8 @@ from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.publishing import publish
 from sparkrec.retrieval.catalogue import PADDING, UNKNOWN, Catalogue
-from sparkrec.training.feed import column_names
-from sparkrec.training.sides import QueryEncoder, recent_items
+from sparkrec.training.data.feed import column_names
+from sparkrec.training.data.sides import QueryEncoder, recent_items
 from sparkrec.transforms.windows import WINDOW, item_windows
 
 Ints = npt.NDArray[np.int64]

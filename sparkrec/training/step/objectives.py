@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.training.objective import Objective, SequenceLoss, TwoTowerLoss
-from sparkrec.training.session_parallel import SessionParallelLoss
 from sparkrec.training.settings import Loss, Training
+from sparkrec.training.step.objective import Objective, SequenceLoss, TwoTowerLoss
+from sparkrec.training.step.session_parallel import SessionParallelLoss
 
 log = logging.getLogger("sparkrec.training")
 

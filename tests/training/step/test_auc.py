@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparkrec.training.auc import StreamingAUC
+from sparkrec.training.step.auc import StreamingAUC
 
 
 def brute_force_auc(scores: np.ndarray, labels: np.ndarray) -> float:

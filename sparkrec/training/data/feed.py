@@ -2,7 +2,7 @@
 
 Rows come from petastorm's batch reader, read by one background thread with the dummy pool, so
 that the order of rows depends on (seed, epoch) and nothing else; the next rows are read while
-the last are trained on. Training rows are written in random order (see `training.encode`), so
+the last are trained on. Training rows are written in random order (see `training.data.encode`), so
 shuffling windows of a few row groups mixes them well. Data that fits `cache_bytes` is read once
 and shuffled as a whole in later epochs.
 
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from sparkrec import storage
 from sparkrec.errors import DataError, TrainingError
-from sparkrec.training import _petastorm
-from sparkrec.training.prefetch import ahead
+from sparkrec.training.data import _petastorm
+from sparkrec.training.data.prefetch import ahead
 
 # Batches that rows of like length are brought together in.
 _BATCHES_SORTED = 16

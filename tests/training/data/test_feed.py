@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sparkrec.errors import DataError, TrainingError
-from sparkrec.training import _petastorm, feed
-from sparkrec.training.feed import Feed, FeedSettings, column_names
+from sparkrec.training.data import _petastorm, feed
+from sparkrec.training.data.feed import Feed, FeedSettings, column_names
 
 FIELDS = {"user": 2, "item": 0, "negatives": 11}
 UNCACHED = 0

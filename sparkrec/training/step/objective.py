@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.nn import losses
-from sparkrec.training.alias import AliasTable, alias_table, draw
 from sparkrec.training.settings import Loss
+from sparkrec.training.step.alias import AliasTable, alias_table, draw
 
 # Gathering a vector for each of a row's items moves as many numbers as multiplying with about
 # this many items at once costs; measured on 2 cores with vectors of 128.

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from sparkrec.nn.embedding import ItemTable
-from sparkrec.training.optimizers import (
+from sparkrec.training.settings import Training
+from sparkrec.training.step.optimizers import (
     AdagradMomentum,
     dense_step,
     learning_rate,
     make_optimizers,
     sparse_step,
 )
-from sparkrec.training.settings import Training
 
 
 def test_adagrad_with_momentum_by_hand() -> None:

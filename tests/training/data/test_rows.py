@@ -5,13 +5,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.estimator import plain_schema
-from sparkrec.training.rows import validation_arrays
-from sparkrec.training.sides import QueryEncoder
+from sparkrec.training.data.fit_sides import plain_schema
+from sparkrec.training.data.rows import validation_arrays, with_history_features
+from sparkrec.training.data.sides import QueryEncoder
 
 SCHEMA = "query_id string, recent array<long>, relevant array<long>, history array<long>"
 ROWS = [
@@ -74,3 +75,17 @@ def test_no_query_with_relevant_items_is_an_error(
     queries = spark.createDataFrame(ROWS[2:3], SCHEMA)
     with pytest.raises(DataError, match="early_stopping: null"):
         validation_arrays(queries, encoder, "history", False, 10, 1)
+
+
+def test_says_so_where_the_lists_of_train_are_shorter_than_what_is_read(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = Columns(user="user", item="item")
+    train = spark.createDataFrame(
+        [(1, 2, [3, 4]), (1, 5, [2])], "user int, item int, recent_items array<int>"
+    )
+    schema = plain_schema(("user", columns.recent_items))
+    for length, says in ((2, False), (3, True)):
+        caplog.clear()
+        assert with_history_features(train, schema, columns, length) is train
+        assert ("at most 2 items where 3 would be read" in caplog.text) == says

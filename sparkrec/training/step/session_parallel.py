@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.nn import gru_cell
 from sparkrec.nn.embedding import ItemTable
-from sparkrec.training.objective import Objective, Scored
+from sparkrec.training.step.objective import Objective, Scored
 
 
 class SessionParallelLoss(Objective):
-    """Training rows are steps of lanes (see `training.lanes`); states are carried from one to the
-    next, gradients are not.
+    """Training rows are steps of lanes (see `training.step.lanes`); states are carried from one to
+    the next, gradients are not.
 
     A batch holds `input`, `target`, `starts` and `kept`, [lanes].
     """

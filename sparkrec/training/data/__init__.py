@@ -1,0 +1,1 @@
+"""What training reads: tables to encoded rows, and those to batches."""
