@@ -25,6 +25,8 @@ _DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.compression.codec": "zstd",
+    # A row group is read whole, by every task at once, into a heap that is 1 GB by default.
+    "spark.hadoop.parquet.block.size": str(32 << 20),
     "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
     # Too few slots for a distributed training should fail in seconds, not look like a hang.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from pyspark import StorageLevel
 from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
 from torch import Tensor
@@ -149,7 +150,8 @@ class TwoTowerRetriever(BlockRetriever):
                 f"{self.model_name} has none; leave it out"
             )
         train, validation = self._training_rows(dataset, user_schema)
-        train.persist()
+        # Rows with a hundred negatives in memory would leave a driver's usual heap no room to read.
+        train.persist(StorageLevel.DISK_ONLY)
         try:
             previous = self._previous_model()
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
