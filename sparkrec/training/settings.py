@@ -43,7 +43,8 @@ class Loss:
     ----------
     name
         `bce`, `gbce`, `softmax`, `bpr`, `top1`, `bpr_max`, `top1_max`, `hinge` or `ccl`; what each
-        is good for stands in `sparkrec.nn.losses`.
+        is good for stands in `sparkrec.nn.losses`. `bce` without labels takes the log of the number
+        of negatives from the scores, so that those say how likely an item is beside one other.
     negatives
         `given`: those of the row (drawn ahead; or its label, with `bce`), for two-tower models.
         The others do not read negatives of train. `in_batch`: the other positives of the batch,

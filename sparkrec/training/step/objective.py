@@ -1,5 +1,6 @@
 """What a network is trained for: the loss of a batch of positives against other items."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -171,6 +172,10 @@ class Objective(nn.Module):
                 return losses.ccl_loss(
                     positive, negative, mask, margin=settings.margin, negative_weight=weight
                 )
+            case "bce":
+                # The network need not learn how many negatives a positive was given.
+                odds = math.log(negative.shape[1])
+                return losses.bce_loss(positive - odds, negative - odds, mask)
             case "gbce":
                 items = len(self.item_features) - _FIRST_ITEM
                 beta = losses.gbce_beta(negative.shape[1], items, settings.calibration)

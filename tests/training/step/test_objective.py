@@ -49,7 +49,9 @@ def test_scores_are_those_of_each_rows_own_items(
     wanted = torch.stack([every[row, item] for row, item, _ in pairs])
     assert labels.tolist() == [label for _, _, label in pairs]
     assert torch.allclose(scores, wanted, atol=1e-6)
-    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, labels)
+    # Two negatives are drawn to a positive.
+    logits = wanted - math.log(2)
+    whole = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
 
 
@@ -75,7 +77,9 @@ def test_labelled_rows() -> None:
     wanted = torch.stack([every[0, 4], every[1, 5]])
     assert torch.allclose(scores, wanted, atol=1e-6)
     assert labels.tolist() == [0, 1]
-    whole = torch.nn.functional.binary_cross_entropy_with_logits(wanted, labels)
+    # Two negatives are drawn to a positive.
+    logits = wanted - math.log(2)
+    whole = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
 
 
@@ -117,6 +121,8 @@ def test_a_batch_with_a_single_item_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
+        # 2 negatives to a positive.
+        (Loss("bce"), lambda p, n, m: losses.bce_loss(p - math.log(2), n - math.log(2), m)),
         (Loss("bpr"), losses.bpr_loss),
         (Loss("top1"), losses.top1_loss),
         (
