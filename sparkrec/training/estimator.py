@@ -33,6 +33,7 @@ from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.data.fit_sides import SideSettings, fit_sides, plain_schema
 from sparkrec.training.data.rows import (
     HISTORY_LENGTH,
+    check_lists,
     hold_out_last,
     positives_only,
     row_counts,
@@ -153,6 +154,7 @@ class TwoTowerRetriever(BlockRetriever):
         # Rows with a hundred negatives in memory would leave a driver's usual heap no room to read.
         train.persist(StorageLevel.DISK_ONLY)
         try:
+            check_lists(train, self.columns.recent_items, self._history_length())
             previous = self._previous_model()
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
             if previous is not None:

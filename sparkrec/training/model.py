@@ -203,10 +203,12 @@ class TwoTowerSearcher:
         self.catalogue = catalogue
         self.user_encoder = user_encoder
         self.index = index
+        # The batch that was encoded last, which is asked for twice.
+        self._encoded: tuple[pa.RecordBatch, Ints] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         index = (self.index.to_bytes(), self.index.settings)
-        return self.__dict__ | {"index": index}
+        return self.__dict__ | {"index": index, "_encoded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         content, settings = state["index"]
@@ -222,11 +224,16 @@ class TwoTowerSearcher:
         seen: tuple[Ints, Ints] | None,
         allowed: npt.NDArray[np.bool_] | None,
     ) -> tuple[Floats, Ints]:
-        vectors = self.network.user_vectors(self.user_encoder.encode(batch))
+        vectors = self.network.user_vectors(self._encode(batch))
         return self.index.search(vectors, k, seen, allowed)
 
     def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        return np.any(self.user_encoder.encode(batch) >= _USED_ROW, axis=1)
+        return np.any(self._encode(batch) >= _USED_ROW, axis=1)
+
+    def _encode(self, batch: pa.RecordBatch) -> Ints:
+        if self._encoded is None or self._encoded[0] is not batch:
+            self._encoded = batch, self.user_encoder.encode(batch)
+        return self._encoded[1]
 
 
 def query_features(

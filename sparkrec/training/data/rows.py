@@ -29,21 +29,26 @@ def with_history_features(
     train: DataFrame, schema: FeatureSchema, columns: Columns, length: int
 ) -> DataFrame:
     """Add the history columns that the user side's schema names and train lacks."""
-    recent = columns.recent_items
-    derived = {recent, columns.last_item} & set(schema.used_columns)
+    derived = {columns.recent_items, columns.last_item} & set(schema.used_columns)
     if derived - set(train.columns):
         return add_history(train, columns, max_len=length)
-    if recent in derived:
-        longest = train.agg(F.max(F.size(recent))).first()
-        if longest is not None and (longest[0] or 0) < length:
-            log.warning(
-                "train's lists `%s` have at most %d items where %d would be read; the history "
-                "features' max_len says how many they keep",
-                recent,
-                longest[0] or 0,
-                length,
-            )
     return train
+
+
+def check_lists(train: DataFrame, column: str, read: int) -> None:
+    """Say so where the lists in a column of train are all shorter than what a model would read."""
+    if not read or column not in train.columns:
+        return
+    first = train.agg(F.max(F.size(column))).first()
+    longest = max(first[0] or 0, 0) if first is not None else 0
+    if longest < read:
+        log.warning(
+            "train's lists `%s` have at most %d items where %d would be read; the history "
+            "features' max_len says how many they keep",
+            column,
+            longest,
+            read,
+        )
 
 
 def hold_out_last(train: DataFrame, columns: Columns) -> tuple[DataFrame, DataFrame]:

@@ -5,13 +5,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec.columns import Columns
 from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.data.fit_sides import plain_schema
-from sparkrec.training.data.rows import validation_arrays, with_history_features
+from sparkrec.training.data.rows import check_lists, validation_arrays
 from sparkrec.training.data.sides import QueryEncoder
 
 SCHEMA = "query_id string, recent array<long>, relevant array<long>, history array<long>"
@@ -80,12 +79,12 @@ def test_no_query_with_relevant_items_is_an_error(
 def test_says_so_where_the_lists_of_train_are_shorter_than_what_is_read(
     spark: SparkSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    columns = Columns(user="user", item="item")
-    train = spark.createDataFrame(
-        [(1, 2, [3, 4]), (1, 5, [2])], "user int, item int, recent_items array<int>"
-    )
-    schema = plain_schema(("user", columns.recent_items))
-    for length, says in ((2, False), (3, True)):
+    train = spark.createDataFrame([(1, [3, 4]), (2, [2]), (3, None)], "i int, recent array<int>")
+    for read, says in ((2, False), (3, True)):
         caplog.clear()
-        assert with_history_features(train, schema, columns, length) is train
+        check_lists(train, "recent", read)
         assert ("at most 2 items where 3 would be read" in caplog.text) == says
+    caplog.clear()
+    check_lists(train, "other", 3)
+    check_lists(train, "recent", 0)
+    assert not caplog.text
