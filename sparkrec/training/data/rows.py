@@ -1,4 +1,4 @@
-"""Tables to what training reads: rows with history and negatives, item features, validation."""
+"""Tables to what training reads: rows with their history, counts of items, validation queries."""
 
 import logging
 
