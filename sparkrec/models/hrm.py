@@ -40,7 +40,8 @@ class HRMConfig:
         The first layer's operation, over the items, and the second's, over their result and the
         user's embedding.
     dropout
-        Probability of dropping a number of an item's or user's embedding in training.
+        Probability of dropping a number of what the second layer pools in training: of the pooled
+        items and of each embedding of the user.
     constrained_embedding
         Whether the items of the history and those that are found have one embedding.
     cosine
@@ -75,19 +76,26 @@ class HRM(nn.Module):
 
     def encode_users(self, features: Tensor) -> Tensor:
         """User-side rows [batch, user width] to vectors [batch, dim]."""
-        config, history = self.config, features[:, : self.history_length]
-        items = F.dropout(self.items(history), config.dropout, self.training)
-        transaction = _pool(items, history != 0, config.item_pooling)
+        transaction = self._transaction(features[:, : self.history_length])
         own = self.user_embedding.separate(features[:, self.history_length :])
-        own = F.dropout(own, config.dropout, self.training)
         parts = torch.cat([transaction[:, None], own], dim=1)
         # A part without anything known is all zeros, and does not take part.
-        return self._scaled(_pool(parts, (parts != 0).any(dim=-1), config.user_pooling))
+        known = (parts != 0).any(dim=-1)
+        parts = F.dropout(parts, self.config.dropout, self.training)
+        return self._scaled(_pool(parts, known, self.config.user_pooling))
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to vectors [batch, dim]."""
         found = self.items if self.config.constrained_embedding else self.output
         return self._scaled(found(features[:, 0]))
+
+    def _transaction(self, history: Tensor) -> Tensor:
+        """The items of a history [batch, length] as one vector; zeros without items."""
+        known, how = history != 0, self.config.item_pooling
+        if how == "max":
+            return _pool(self.items(history), known, how)
+        total = self.items.total(history)
+        return total / known.sum(dim=1, keepdim=True).clamp(min=1) if how == "mean" else total
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.config.cosine else vectors

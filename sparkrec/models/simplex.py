@@ -83,9 +83,10 @@ class SimpleX(nn.Module):
 
     def _aggregate(self, history: Tensor, own: Tensor) -> Tensor:
         """The vector of a history [batch, length]; zeros without items."""
-        items, known = self.items(history), (history != 0)[..., None]
+        known = (history != 0)[..., None]
         if self.config.aggregation == "mean":
-            return items.sum(dim=1) / known.sum(dim=1).clamp(min=1)
+            return self.items.total(history) / known.sum(dim=1).clamp(min=1)
+        items = self.items(history)
         keys = torch.tanh(self.attention(items))
         query = self.query if self.config.aggregation == "self_attention" else own[:, :, None]
         logits = (keys @ query).view(*history.shape, 1)

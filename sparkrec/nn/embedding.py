@@ -114,6 +114,17 @@ class ItemTable(nn.Module):
         known = items.masked_fill(items < RESERVED_ROWS, 0)
         return F.embedding(known, self.weight, padding_idx=0)
 
+    def total(self, items: Tensor) -> Tensor:
+        """Sums of the embeddings of rows of items, [batch, length] to [batch, dim].
+
+        As `self(items).sum(dim=1)`, but a sparse table never has batch x length vectors in memory.
+        """
+        if not self.sparse:
+            summed: Tensor = self(items).sum(dim=1)
+            return summed
+        totals: Tensor = _SparseTotals.apply(self.weight, items)
+        return totals
+
 
 class _SparseRows(torch.autograd.Function):
     """Rows of a table whose gradient is sparse; `F.embedding` takes five times as long back."""
@@ -132,3 +143,25 @@ class _SparseRows(torch.autograd.Function):
         flat = values.reshape(-1, ctx.shape[1])
         rows = items.reshape(1, -1)
         return torch.sparse_coo_tensor(rows, flat, ctx.shape, check_invariants=False), None
+
+
+class _SparseTotals(torch.autograd.Function):
+    """Sums of rows of a table. Its gradient is sparse and names a row once, however often a batch
+    does: the sum, over the places that name it, of what comes back to them."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(items)
+        ctx.shape = weight.shape
+        # The reserved rows are zeros: to add them is faster than to leave them out.
+        return F.embedding_bag(items, weight, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (items,) = ctx.saved_tensors
+        ascending, places = items.flatten().sort()
+        reserved = int((ascending < RESERVED_ROWS).sum())
+        rows, counts = torch.unique_consecutive(ascending[reserved:], return_counts=True)
+        queries = places[reserved:] // items.shape[1]
+        totals = F.embedding_bag(queries, gradient, counts.cumsum(0) - counts, mode="sum")
+        return torch.sparse_coo_tensor(rows[None], totals, ctx.shape, check_invariants=False), None

@@ -1,9 +1,9 @@
-"""PooledEmbedding: what it sums, what it ignores, and what an optimizer may change."""
+"""Embedding tables: what they sum, what they ignore, and what an optimizer may change."""
 
 import pytest
 import torch
 
-from sparkrec.nn.embedding import RESERVED_ROWS, PooledEmbedding
+from sparkrec.nn.embedding import RESERVED_ROWS, ItemTable, PooledEmbedding
 
 SLICES = [(0, 1), (1, 4)]
 
@@ -73,3 +73,41 @@ def test_optimizer_steps_leave_reserved_rows_at_zero(sparse: bool) -> None:
 
 def test_the_table_is_all_there_is_to_save() -> None:
     assert list(small_table().state_dict()) == ["weight"]
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_totals_of_items_are_the_sums_of_their_vectors(sparse: bool) -> None:
+    torch.manual_seed(0)
+    table = ItemTable(7, 3, 1.0, sparse)
+    # An item twice in a row, reserved rows among the items, and a row without any.
+    items = torch.tensor([[2, 5, 5, 0], [6, 1, 2, 3], [0, 1, 0, 0]])
+    factors = torch.randn(3, 3)
+    given = []
+    for totals in (table.total(items), table(items).sum(dim=1)):
+        table.weight.grad = None
+        (totals * factors).sum().backward()
+        assert table.weight.grad is not None
+        assert table.weight.grad.is_sparse is sparse
+        given.append((totals.detach(), table.weight.grad.to_dense()))
+    torch.testing.assert_close(given[0], given[1])
+    gradient = given[0][1]
+    torch.testing.assert_close(gradient[5], 2 * factors[0])
+    torch.testing.assert_close(gradient[2], factors[0] + factors[1])
+    assert gradient[:RESERVED_ROWS].abs().sum() == gradient[4].abs().sum() == 0
+
+
+def test_the_gradient_of_totals_names_an_item_once() -> None:
+    table = ItemTable(7, 3, 1.0, sparse=True)
+    table.total(torch.tensor([[2, 5, 5, 0], [5, 1, 2, 3]])).sum().backward()
+    gradient = table.weight.grad
+    assert gradient is not None and gradient._indices().tolist() == [[2, 3, 5]]
+
+
+def test_totals_of_nothing() -> None:
+    table = ItemTable(7, 3, 1.0, sparse=True)
+    for items in (torch.zeros(2, 4, dtype=torch.int64), torch.zeros(0, 4, dtype=torch.int64)):
+        table.weight.grad = None
+        totals = table.total(items)
+        assert totals.shape == (len(items), 3) and not totals.any()
+        totals.sum().backward()
+        assert table.weight.grad is not None and not table.weight.grad.to_dense().any()
