@@ -75,7 +75,7 @@ tafeng: install
 results: install
 	$(SUBMIT) -m sparkrec.evaluation.results
 
-# Needs the tables of `make ml-1m`, and for recommend.py the run of conf/gru4rec_ce_ml_1m.yaml.
+# Needs the tables of `make ml-1m`, and for recommend.py the run of conf/dssm_batch_neg_ml_1m.yaml.
 bench: install
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
