@@ -15,7 +15,7 @@ from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.settings import Training
-from sparkrec.training.step.optimizers import make_optimizers
+from sparkrec.training.step.optimizers import RowAdam, make_optimizers
 
 TASK = {"model": "dssm", "hidden": (8, 4), "learning_rate": 0.1, "early_stopping": None}
 
@@ -67,10 +67,10 @@ def load(folder: Path, task: Mapping[str, Any] = TASK) -> checkpoint.Checkpoint:
     return found
 
 
-def test_tables_get_sparse_adam_and_the_rest_adamw() -> None:
+def test_tables_get_adam_by_rows_and_the_rest_adamw() -> None:
     network, optimizers = trained(0)
     assert [type(optimizer) for optimizer in optimizers] == [
-        torch.optim.SparseAdam,
+        RowAdam,
         torch.optim.AdamW,
     ]
     owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 from sparkrec.training.settings import Training
-from sparkrec.training.step._adagrad import adagrad, adagrad_rows
+from sparkrec.training.step._rows import adagrad, adagrad_rows, adam_rows
 
 
 class AdagradMomentum(torch.optim.Optimizer):
@@ -64,30 +65,75 @@ class AdagradMomentum(torch.optim.Optimizer):
         gradient = parameter.grad
         assert gradient is not None
         known = self._arrays.get(parameter)
-        if known is None or known.squares is not state["squares"]:  # new, or restored
-            known = self._arrays[parameter] = _Arrays(parameter, state)
+        if known is None or known.first is not state["squares"]:  # new, or restored
+            velocity = state.get("velocity", parameter.detach()[:0])
+            known = self._arrays[parameter] = _Arrays(parameter, state["squares"], velocity)
         # The kernel's settings are of the table's kind, so that it computes in it.
-        kind = known.weights.dtype.type
+        kind = known.tables[0].dtype.type
         settings = kind(group["lr"]), kind(group["momentum"]), kind(group["eps"])
         if gradient.is_sparse:
-            rows, values = gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
-            adagrad_rows(*known.tables, rows, values, known.last, *settings)
+            adagrad_rows(*known.tables, *_rows_of(gradient), known.last, *settings)
         else:
             weights, squares, velocity = known.flat
             flat = gradient.contiguous().numpy().reshape(-1)
             adagrad(weights, squares, velocity, flat, *settings)
 
 
+class RowAdam(torch.optim.SparseAdam):
+    """Torch's SparseAdam; on the CPU in one pass over the rows that a gradient names.
+
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. The moments of a row
+    without a gradient stay as they are.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self._arrays: dict[torch.Tensor, _Arrays] = {}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take a step along the gradients."""
+        if any(p.device.type != "cpu" for group in self.param_groups for p in group["params"]):
+            super().step()
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._compiled_step(parameter, parameter.grad, group)
+
+    def _compiled_step(
+        self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]
+    ) -> None:
+        state = self.state[parameter]
+        if not state:  # as SparseAdam has it
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        known = self._arrays.get(parameter)
+        if known is None or known.first is not state["exp_avg"]:  # new, or restored
+            known = _Arrays(parameter, state["exp_avg"], state["exp_avg_sq"])
+            self._arrays[parameter] = known
+        keep_mean, keep_square = group["betas"]
+        unbiased = math.sqrt(1 - keep_square ** state["step"]) / (1 - keep_mean ** state["step"])
+        kind = known.tables[0].dtype.type
+        settings = map(kind, (group["lr"] * unbiased, keep_mean, keep_square, group["eps"]))
+        adam_rows(*known.tables, *_rows_of(gradient), known.last, *settings)
+
+
 class _Arrays:
     """A parameter and its state as the arrays that they are made of, and scratch for its rows."""
 
-    def __init__(self, parameter: torch.Tensor, state: dict[str, Any]) -> None:
-        self.squares = state["squares"]
-        self.weights = parameter.detach().numpy()
-        velocity = state["velocity"].numpy() if "velocity" in state else self.weights[:0]
-        self.tables = self.weights, self.squares.numpy(), velocity
+    def __init__(self, parameter: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> None:
+        self.first = first
+        self.tables = parameter.detach().numpy(), first.numpy(), second.numpy()
         self.flat = [table.reshape(-1) for table in self.tables]
         self.last = np.full(len(parameter), -1)
+
+
+def _rows_of(gradient: torch.Tensor) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The rows that a sparse gradient names, and theirs; a row may come more than once."""
+    return gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
 
 
 def dense_step(
@@ -116,7 +162,7 @@ def sparse_step(
 
 
 def make_optimizers(network: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
-    """Adagrad, or SparseAdam for embedding tables with sparse gradients and AdamW for the rest."""
+    """Adagrad, or RowAdam for embedding tables with sparse gradients and AdamW for the rest."""
     dense = dense_parameters(network)
     dense_ids = {id(p) for p in dense}
     sparse = [p for p in network.parameters() if id(p) not in dense_ids]
@@ -125,7 +171,7 @@ def make_optimizers(network: nn.Module, training: Training) -> list[torch.optim.
     if training.optimizer == "adagrad":
         return [AdagradMomentum([*sparse, *dense], rate, momentum)]
     if sparse:
-        optimizers.append(torch.optim.SparseAdam(sparse, lr=rate))
+        optimizers.append(RowAdam(sparse, rate))
     if dense:
         optimizers.append(torch.optim.AdamW(dense, lr=rate, weight_decay=training.weight_decay))
     return optimizers

@@ -1,4 +1,4 @@
-"""Adagrad with momentum, rows of a table alike, and the learning rate's course."""
+"""Adagrad with momentum, Adam, rows of a table alike, and the learning rate's course."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from sparkrec.nn.embedding import ItemTable
 from sparkrec.training.settings import Training
 from sparkrec.training.step.optimizers import (
     AdagradMomentum,
+    RowAdam,
     dense_step,
     learning_rate,
     make_optimizers,
@@ -64,10 +65,44 @@ def test_the_compiled_steps_are_those_of_plain_torch(momentum: float) -> None:
         assert torch.allclose(parameter, plain, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_adam_by_rows_is_torchs(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(6, 3, dtype=kind)
+    parameters = [nn.Parameter(start.clone()) for _ in range(2)]
+    ours, torchs = RowAdam(parameters[:1], lr=0.1), torch.optim.SparseAdam(parameters[1:], lr=0.1)
+    for rows in ([0, 2, 2, 5], [2], [5, 0, 5, 5], []):  # some come more than once
+        values = torch.randn(len(rows), 3, dtype=kind)
+        for parameter in parameters:
+            where = torch.tensor([rows], dtype=torch.int64)
+            parameter.grad = torch.sparse_coo_tensor(where, values, (6, 3))
+        for optimizer in (ours, torchs):
+            optimizer.param_groups[0]["lr"] *= 0.9
+            optimizer.step()
+        torch.testing.assert_close(*parameters)
+    assert torch.equal(parameters[0][[1, 3, 4]], start[[1, 3, 4]])
+    assert not torch.equal(parameters[0][0], start[0])
+
+
+def test_adam_by_rows_goes_on_from_a_saved_state() -> None:
+    torch.manual_seed(0)
+    gradients = [torch.sparse_coo_tensor([[1, 3]], torch.randn(2, 2), (4, 2)) for _ in range(6)]
+    parameter = nn.Parameter(torch.randn(4, 2))
+    copy = nn.Parameter(parameter.detach().clone())
+    whole, first, second = RowAdam([parameter], 0.1), RowAdam([copy], 0.1), RowAdam([copy], 0.1)
+    for number, gradient in enumerate(gradients):
+        parameter.grad = copy.grad = gradient
+        whole.step()
+        if number == 3:
+            second.load_state_dict(first.state_dict())
+        (first if number < 3 else second).step()
+    assert torch.equal(parameter, copy)
+
+
 def test_tables_and_layers_get_optimizers_of_their_own_where_they_must() -> None:
     network = nn.ModuleList([ItemTable(5, 2, 1.0, sparse=True), nn.Linear(2, 2)])
     adam = make_optimizers(network, Training())
-    assert [type(one) for one in adam] == [torch.optim.SparseAdam, torch.optim.AdamW]
+    assert [type(one) for one in adam] == [RowAdam, torch.optim.AdamW]
     assert adam[0].param_groups[0]["params"] == [network[0].weight]
     (adagrad,) = make_optimizers(network, Training(optimizer="adagrad"))
     assert len(adagrad.param_groups[0]["params"]) == 3
