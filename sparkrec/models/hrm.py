@@ -17,11 +17,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparkrec.models import checks
-from sparkrec.models.two_tower import FIRST_USERS, TowerInput
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from sparkrec.models.history import HistoryNetwork
+from sparkrec.models.two_tower import TowerInput
 
 Pooling = Literal["mean", "max", "sum"]
 
@@ -61,24 +61,17 @@ class HRMConfig:
         checks.probabilities(self, "dropout")
 
 
-class HRM(nn.Module):
+class HRM(HistoryNetwork):
     """Vectors have `embedding_dim` numbers; a user without anything known gets zeros."""
 
     def __init__(self, config: HRMConfig, user: TowerInput, item: TowerInput) -> None:
-        super().__init__()
-        dim = config.embedding_dim
-        self.config, self.history_length = config, user.dense
-        std = FIRST_USERS * dim**-0.5
-        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
-        self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
-        if not config.constrained_embedding:
-            self.output = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+        super().__init__(user, item, config.embedding_dim, config.constrained_embedding)
+        self.config = config
 
     def encode_users(self, features: Tensor) -> Tensor:
         """User-side rows [batch, user width] to vectors [batch, dim]."""
-        transaction = self._transaction(features[:, : self.history_length])
-        own = self.user_embedding.separate(features[:, self.history_length :])
-        parts = torch.cat([transaction[:, None], own], dim=1)
+        history, own = self.split(features)
+        parts = torch.cat([self._transaction(history)[:, None], own], dim=1)
         # A part without anything known is all zeros, and does not take part.
         known = (parts != 0).any(dim=-1)
         parts = F.dropout(parts, self.config.dropout, self.training)
@@ -86,16 +79,17 @@ class HRM(nn.Module):
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to vectors [batch, dim]."""
-        found = self.items if self.config.constrained_embedding else self.output
-        return self._scaled(found(features[:, 0]))
+        return self._scaled(self.found_items(features))
 
     def _transaction(self, history: Tensor) -> Tensor:
         """The items of a history [batch, length] as one vector; zeros without items."""
-        known, how = history != 0, self.config.item_pooling
-        if how == "max":
-            return _pool(self.items(history), known, how)
-        total = self.items.total(history)
-        return total / known.sum(dim=1, keepdim=True).clamp(min=1) if how == "mean" else total
+        match self.config.item_pooling:
+            case "max":
+                return _pool(self.items(history), history != 0, "max")
+            case "sum":
+                return self.items.total(history)
+            case _:
+                return self.mean_of_items(history)
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.config.cosine else vectors

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.models import checks
-from sparkrec.models.two_tower import FIRST_USERS, TowerInput
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from sparkrec.models.history import HistoryNetwork
+from sparkrec.models.two_tower import TowerInput
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class SimpleXConfig:
         The g of eq. 4: the share of the user's own embedding, the rest is the history's.
     dropout
         Probability of dropping a number of the user's vector in training.
+    constrained_embedding
+        Whether the items of the history and those that are found have one embedding, as in the
+        paper.
     """
 
     max_len: int = 10
@@ -45,6 +48,7 @@ class SimpleXConfig:
     aggregation: Literal["mean", "self_attention", "user_attention"] = "mean"
     user_weight: float = 0.5
     dropout: float = 0.0
+    constrained_embedding: bool = True
 
     def __post_init__(self) -> None:
         checks.at_least_one(self, "max_len", "embedding_dim")
@@ -53,16 +57,13 @@ class SimpleXConfig:
         checks.probabilities(self, "dropout")
 
 
-class SimpleX(nn.Module):
+class SimpleX(HistoryNetwork):
     """Gives unit vectors of `embedding_dim` numbers; a user without anything known gets zeros."""
 
     def __init__(self, config: SimpleXConfig, user: TowerInput, item: TowerInput) -> None:
-        super().__init__()
         dim = config.embedding_dim
-        self.config, self.history_length = config, user.dense
-        std = FIRST_USERS * dim**-0.5
-        self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
-        self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+        super().__init__(user, item, dim, config.constrained_embedding)
+        self.config = config
         self.mix = nn.Linear(dim, dim, bias=False)
         if config.aggregation != "mean":
             self.attention = nn.Linear(dim, dim)
@@ -71,22 +72,21 @@ class SimpleX(nn.Module):
 
     def encode_users(self, features: Tensor) -> Tensor:
         """User-side rows [batch, user width] to unit vectors [batch, dim]."""
-        own = self.user_embedding.separate(features[:, self.history_length :]).sum(dim=1)
-        history = self.mix(self._aggregate(features[:, : self.history_length], own))
-        weight = self.config.user_weight
-        mixed = F.dropout(weight * own + (1 - weight) * history, self.config.dropout, self.training)
+        history, others = self.split(features)
+        own, weight = others.sum(dim=1), self.config.user_weight
+        mixed = weight * own + (1 - weight) * self.mix(self._aggregate(history, own))
+        mixed = F.dropout(mixed, self.config.dropout, self.training)
         return F.normalize(mixed, dim=-1)
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to unit vectors [batch, dim]."""
-        return F.normalize(self.items(features[:, 0]), dim=-1)
+        return F.normalize(self.found_items(features), dim=-1)
 
     def _aggregate(self, history: Tensor, own: Tensor) -> Tensor:
         """The vector of a history [batch, length]; zeros without items."""
-        known = (history != 0)[..., None]
         if self.config.aggregation == "mean":
-            return self.items.total(history) / known.sum(dim=1).clamp(min=1)
-        items = self.items(history)
+            return self.mean_of_items(history)
+        items, known = self.items(history), (history != 0)[..., None]
         keys = torch.tanh(self.attention(items))
         query = self.query if self.config.aggregation == "self_attention" else own[:, :, None]
         logits = (keys @ query).view(*history.shape, 1)

@@ -5,10 +5,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-# Beside the items of a history a user's own embedding begins this short: until train has said
-# something about a user the history speaks alone, where vectors of one length would drown it.
-FIRST_USERS = 0.05
-
 
 @dataclass(frozen=True)
 class TowerInput:

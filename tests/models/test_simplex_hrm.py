@@ -95,15 +95,17 @@ def test_unit_vectors_and_zeros_where_nothing_is_known(make: Any) -> None:
     assert torch.allclose(items, torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-5)
 
 
-def test_hrm_finds_items_by_a_table_of_their_own_where_it_is_told_to() -> None:
-    network, rows = hrm(constrained_embedding=False, cosine=False), torch.tensor([[2], [5]])
+@pytest.mark.parametrize("make", [simplex, hrm])
+def test_items_are_found_by_a_table_of_their_own_where_it_is_told_to(make: Any) -> None:
+    network, rows = make(constrained_embedding=False), torch.tensor([[2], [5]])
     vectors = network.encode_items(rows)
-    torch.testing.assert_close(vectors, network.output.weight[[2, 5]])
-    assert not torch.isclose(vectors, network.items.weight[[2, 5]]).any()
+    torch.testing.assert_close(vectors, F.normalize(network.output.weight[[2, 5]], dim=1))
+    assert not torch.isclose(vectors, F.normalize(network.items.weight[[2, 5]], dim=1)).any()
     vectors.sum().backward()
     assert network.items.weight.grad is None
-    shared = hrm(cosine=False)
-    torch.testing.assert_close(shared.encode_items(rows), shared.items.weight[[2, 5]])
+    shared = make()
+    wanted = F.normalize(shared.items.weight[[2, 5]], dim=1)
+    torch.testing.assert_close(shared.encode_items(rows), wanted)
 
 
 def test_the_history_speaks_first() -> None:
