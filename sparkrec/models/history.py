@@ -18,7 +18,7 @@ class HistoryNetwork(nn.Module):
 
     def __init__(self, user: TowerInput, item: TowerInput, dim: int, constrained: bool) -> None:
         super().__init__()
-        self.history_length = user.dense
+        self.history_length, self.constrained = user.dense, constrained
         std = _FIRST_USERS * dim**-0.5
         self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
         self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
@@ -36,8 +36,7 @@ class HistoryNetwork(nn.Module):
         count = (history != 0).sum(dim=1, keepdim=True)
         return self.items.total(history) / count.clamp(min=1)
 
-    def found_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, 1] to the embeddings [batch, dim] by which items are found."""
-        table: ItemTable = getattr(self, "output", self.items)
-        vectors: Tensor = table(features[:, 0])
-        return vectors
+    @property
+    def found_items(self) -> ItemTable:
+        """The table of the vectors by which items are found."""
+        return self.items if self.constrained else self.output

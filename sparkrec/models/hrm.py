@@ -79,7 +79,7 @@ class HRM(HistoryNetwork):
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to vectors [batch, dim]."""
-        return self._scaled(self.found_items(features))
+        return self._scaled(self.found_items(features[:, 0]))
 
     def _transaction(self, history: Tensor) -> Tensor:
         """The items of a history [batch, length] as one vector; zeros without items."""

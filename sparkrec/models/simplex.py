@@ -80,7 +80,7 @@ class SimpleX(HistoryNetwork):
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Item-side rows [batch, 1] to unit vectors [batch, dim]."""
-        return F.normalize(self.found_items(features), dim=-1)
+        return F.normalize(self.found_items(features[:, 0]), dim=-1)
 
     def _aggregate(self, history: Tensor, own: Tensor) -> Tensor:
         """The vector of a history [batch, length]; zeros without items."""
