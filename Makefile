@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey test lint ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test lint ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -30,11 +30,15 @@ complete-journey: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	for model in dssm hrm; do \
-		$(SUBMIT) -m sparkrec.storage schema/$$model/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/$$model || exit 1; \
-	done
+	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
 
-# The same below demo/, from raw files to recommendations.
+# The same with longer histories, for HRM.
+complete-journey-100: complete-journey
+	$(SUBMIT) jobs/history_features.py --conf conf/history_features_100_complete_journey.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_100_complete_journey.yaml
+	$(SUBMIT) -m sparkrec.storage schema/hrm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/hrm
+
+# `make complete-journey` below demo/, from raw files to recommendations.
 demo: export MY_S3_BUCKET := $(CURDIR)/demo
 demo: complete-journey
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
