@@ -27,6 +27,9 @@ _DEFAULTS = {
     "spark.sql.parquet.compression.codec": "zstd",
     # A row group is read whole, by every task at once, into a heap that is 1 GB by default.
     "spark.hadoop.parquet.block.size": str(32 << 20),
+    # So are the rows that a cached table is packed by, ten thousand otherwise: with long lists
+    # their buffers alone would fill it.
+    "spark.sql.inMemoryColumnarStorage.batchSize": "1000",
     "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
     # Too few slots for a distributed training should fail in seconds, not look like a hang.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",

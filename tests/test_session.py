@@ -76,6 +76,7 @@ def test_defaults(opened: Any) -> None:
     assert settings["spark.master"] == "local[*]"
     assert settings["spark.sql.session.timeZone"] == "UTC"
     assert settings["spark.sql.shuffle.partitions"] == str(4 * (os.cpu_count() or 1))
+    assert settings["spark.sql.inMemoryColumnarStorage.batchSize"] == "1000"
     assert not any(".s3" in key or "jars" in key for key in settings)
 
 
