@@ -29,7 +29,7 @@ def forward(layer: nn.GRU, inputs: Tensor, state: Tensor) -> Step:
     `layer` has one layer and one direction; its gates stand in the order reset, update, new.
     """
     gates = 2 * state.shape[1]
-    w_ih, w_hh, b_ih, b_hh = layer.parameters()
+    w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
     from_input = torch.addmm(b_ih, inputs, w_ih.T)
     from_state = torch.addmm(b_hh, state, w_hh.T)
     both = (from_input[:, :gates] + from_state[:, :gates]).sigmoid_()
@@ -54,7 +54,7 @@ def backward(layer: nn.GRU, step: Step, gradient: Tensor) -> Tensor:
     torch.mul(to_new * step.remembered, reset - reset * reset, out=to_input[:, :width])
     to_state = to_input.clone()
     to_state[:, 2 * width :] *= reset
-    w_ih, w_hh, b_ih, b_hh = layer.parameters()
+    w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
     w_ih.grad, w_hh.grad = to_input.T @ step.inputs, to_state.T @ step.before
     b_ih.grad, b_hh.grad = to_input.sum(0), to_state.sum(0)
     return to_input @ w_ih

@@ -276,8 +276,11 @@ def _distinct(items: Tensor) -> Tensor:
     """Distinct items, ascending."""
     if items.device.type != "cpu":
         return torch.unique(items)
-    # NumPy sorts few numbers several times as fast.
-    return torch.from_numpy(np.unique(items.numpy()))
+    # NumPy sorts few numbers several times as fast; its own `unique` puts them into a hash table.
+    ascending = np.sort(items.numpy())
+    first = np.ones(len(ascending), np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return torch.from_numpy(ascending[first])
 
 
 def _pairs(positive: Tensor, negative: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

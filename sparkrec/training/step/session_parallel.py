@@ -76,6 +76,8 @@ class SessionParallelLoss(Objective):
             widths = self.network.config.hidden
             return [self.item_features.new_zeros(len(starts), width).float() for width in widths]
         going_on = ~starts[:, None]
+        if len(starts) == len(self._states[0]):  # no lane has closed
+            return [state * going_on for state in self._states]
         return [state[batch["kept"]] * going_on for state in self._states]
 
     def _leave_in_tables(
