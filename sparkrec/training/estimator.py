@@ -154,7 +154,6 @@ class TwoTowerRetriever(BlockRetriever):
         # Rows with a hundred negatives in memory would leave a driver's usual heap no room to read.
         train.persist(StorageLevel.DISK_ONLY)
         try:
-            check_lists(train, self.columns.recent_items, self._history_length())
             previous = self._previous_model()
             catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
             if previous is not None:
@@ -248,6 +247,7 @@ class TwoTowerRetriever(BlockRetriever):
         return getattr(self._block("model"), "max_len", 0)
 
     def _encode(self, train: DataFrame, users: QueryEncoder, path: str) -> Encoded:
+        check_lists(train, self.columns.recent_items, self._history_length())
         item, workers, seed = self.get("item_col"), self.get("workers"), self.get("seed")
         return encode_rows(train, item, users, users.catalogue, path, workers, seed)
 

@@ -77,6 +77,15 @@ def test_the_whole_history_is_read_beside_a_column_of_a_few_items(
     assert alone == beside != last["recommended"][0]["score"]
 
 
+def test_short_lists_in_train_are_nothing_to_warn_of(
+    events: DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Windows are made of the events, not of the column that two-tower models read."""
+    lists = events.selectExpr("*", "array(item_id) AS recent_item_ids")
+    gru4rec(**WINDOWS, epochs=1).fit(lists)
+    assert "would be read" not in caplog.text
+
+
 def test_answers_do_not_depend_on_who_else_asks(events: DataFrame) -> None:
     """Histories are read with others of like length, and each gets its own answer."""
     network = gru4rec(**WINDOWS, epochs=1).fit(events).network
