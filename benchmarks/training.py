@@ -1,10 +1,11 @@
-"""Events a second that sequence models train on, loop and loss alone, from memory.
+"""Events a second that models train on, loop and loss alone, from memory.
 
-Run by `make bench`. Sessions and windows are made with a seed: sessions of RSC15's shape (2 to 20
-clicks, 3,000 items), windows of MovieLens-1M's (200 events, 3,400 items). Session-parallel steps
-are at the settings of GRU4Rec's authors for RSC15, windows at those of `conf/*_ce_ml_1m.yaml`. The
-reference of the former is the same step as one would write it in plain Torch: a GRUCell, sparse
-embeddings, samples that are not made distinct, and autograd.
+Run by `make bench`. Sessions, windows and rows are made with a seed: sessions of RSC15's shape (2
+to 20 clicks, 3,000 items), windows of MovieLens-1M's (200 events, 3,400 items), and its rows (6,040
+users, histories of 10). Session-parallel steps are at the settings of GRU4Rec's authors for RSC15;
+windows, and the rows of two-tower models, at those of `conf/*_ml_1m.yaml`. References: the
+session-parallel step as one would write it in plain Torch (a GRUCell, sparse embeddings, samples
+that are not made distinct, and autograd), and HRM's and SimpleX's with Torch's own SparseAdam.
 """
 
 import argparse
@@ -16,14 +17,17 @@ import torch
 from _measure import report
 from torch import Tensor, nn
 
+from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
+from sparkrec.models.hrm import HRM, HRMConfig
 from sparkrec.models.sasrec import SASRec, SASRecConfig
+from sparkrec.models.simplex import SimpleX, SimpleXConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step import optimizers
 from sparkrec.training.step.lanes import session_steps
 from sparkrec.training.step.objectives import objective
-from sparkrec.training.step.optimizers import dense_parameters, make_optimizers
+from sparkrec.training.step.optimizers import RowAdam, dense_parameters, make_optimizers
 
 WARM_UP = 20
 
@@ -45,6 +49,7 @@ def events_per_second(
     items: int,
     steps: Iterable[Mapping[str, Tensor]],
     counts: Tensor,
+    sparse_adam: bool = False,
 ) -> float:
     """Train on the steps, the first few not measured."""
     features = torch.arange(items + 2)[:, None]
@@ -52,6 +57,11 @@ def events_per_second(
     learner.begin_epoch()
     learner.watched = False
     updates = make_optimizers(network, training)
+    if sparse_adam:
+        updates = [
+            torch.optim.SparseAdam(update.param_groups) if isinstance(update, RowAdam) else update
+            for update in updates
+        ]
     dense = dense_parameters(network)
     start = perf_counter()
     for step, batch in enumerate(steps):
@@ -135,12 +145,49 @@ def windows(kind: str, half_precision: bool, rows: int) -> float:
     return events_per_second(network, loss, training, items, steps, counts)
 
 
+def two_tower(kind: str, steps: int, sparse_adam: bool = False) -> float:
+    """DSSM or HRM with in-batch softmax, or SimpleX with CCL against a thousand samples."""
+    items, users, batch, length = 3400, 6040, 1024, 10
+    every = sequences(batch * steps, length + 1, items, seed=3)
+    user = torch.randint(users, (len(every), 1), generator=torch.Generator().manual_seed(3)) + 2
+    # Every history has an item, and its first is what is to be found.
+    rows = torch.cat([every[:, 1:], user], dim=1)
+    taken = every[:, 0].contiguous()
+    batches = [
+        {"user": part, "item": item}
+        for part, item in zip(rows.split(batch), taken.split(batch), strict=True)
+    ]
+    item_side = TowerInput(2, (), 1, items + 2)
+    loss = Loss("softmax", "in_batch", temperature=0.07)
+    network: nn.Module
+    if kind == "dssm":
+        # The history's items lie in one table with the users.
+        slices = ((0, length), (length, length + 1))
+        user_side = TowerInput(users + items + 2, slices)
+        sides = user_side, TowerInput(items + 2, ((0, 1),))
+        network = DSSM(DSSMConfig(embedding_dim=64, hidden=(512, 256), dropout=0.1), *sides)
+    else:
+        sides = TowerInput(users + 2, ((0, 1),), length, items + 2), item_side
+        wide = {"embedding_dim": 256, "dropout": 0.3, "constrained_embedding": False}
+        network = HRM(HRMConfig(**wide), *sides)  # type: ignore[arg-type]
+        if kind == "simplex":
+            network = SimpleX(SimpleXConfig(**wide), *sides)  # type: ignore[arg-type]
+            loss = Loss(
+                "ccl", "sampled", samples=1000, alpha=0.5, temperature=1.0, margin=0.4,
+                negative_weight=10.0,
+            )  # fmt: skip
+    training = Training(batch_size=batch, half_precision=True)
+    counts = torch.bincount(taken, minlength=items + 2)
+    return events_per_second(network, loss, training, items, batches, counts, sparse_adam)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sessions", type=int, default=5_000)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--windows", type=int, default=2_000)
+    parser.add_argument("--batches", type=int, default=150)
     options = parser.parse_args()
     torch.manual_seed(1)
     xe = Loss("softmax", "sampled", samples=2048, alpha=0.5, temperature=1.0)
@@ -169,6 +216,12 @@ def main() -> None:
             name = f"{kind}, windows, {'bfloat16' if half else 'float32'}"
             rates[name] = windows(kind, half, options.windows)
     ratios = {f"{ours}: ratio": rates[ours] / rates[plain]}
+    rates["dssm, rows, in-batch softmax"] = two_tower("dssm", options.batches)
+    for kind, name in (("hrm", "in-batch softmax"), ("simplex", "CCL")):
+        name = f"{kind}, rows, {name}"
+        rates[name] = two_tower(kind, options.batches)
+        rates[f"{name}, SparseAdam"] = two_tower(kind, options.batches, sparse_adam=True)
+        ratios[f"{name}: ratio"] = rates[name] / rates[f"{name}, SparseAdam"]
     report({name: {"events_per_second": rate} for name, rate in rates.items()}, ratios)
 
 

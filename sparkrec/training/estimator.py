@@ -31,19 +31,19 @@ from sparkrec.training.blocks import BlockRetriever, param_name
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.data.fit_sides import SideSettings, fit_sides, plain_schema
+from sparkrec.training.data.queries import join_users, query_features, validation_arrays
 from sparkrec.training.data.rows import (
     HISTORY_LENGTH,
     check_lists,
     hold_out_last,
     positives_only,
     row_counts,
-    validation_arrays,
     with_history_features,
 )
 from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.loop import FINAL
-from sparkrec.training.model import Network, TwoTowerModel, join_users, query_features
+from sparkrec.training.model import Network, TwoTowerModel
 from sparkrec.training.task import TrainingTask
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives

@@ -8,12 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from torch import Tensor, nn
 
 from sparkrec import config, storage
-from sparkrec.columns import Columns
-from sparkrec.errors import SchemaError
 from sparkrec.models import model_classes
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
@@ -22,8 +19,8 @@ from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.index import VectorIndex
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.retrieval.topk import Floats, Ints
-from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.checkpoint import read_tensors, write_tensors
+from sparkrec.training.data.queries import query_features
 from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
 
 _BLOCK = 4096
@@ -234,50 +231,3 @@ class TwoTowerSearcher:
         if self._encoded is None or self._encoded[0] is not batch:
             self._encoded = batch, self.user_encoder.encode(batch)
         return self._encoded[1]
-
-
-def query_features(
-    queries: DataFrame,
-    users: DataFrame | None,
-    schema: FeatureSchema,
-    columns: Columns,
-    history: str,
-    whole_history: bool,
-    where: str,
-) -> DataFrame:
-    """Add what a schema wants and queries lack: `recent_<item>s` and `last_<item>` from the
-    history, the rest from the users table.
-
-    With `whole_history`, for models that were trained on all of it, the recent items are the
-    history's even where queries have a column of them, which may hold a few alone.
-
-    Raises
-    ------
-    SchemaError
-        A column is nowhere to be found.
-    """
-    wanted = schema.used_columns
-    if history in queries.columns:
-        if columns.recent_items in wanted and (
-            whole_history or columns.recent_items not in queries.columns
-        ):
-            queries = queries.withColumn(columns.recent_items, F.col(history))
-        if columns.last_item in wanted and columns.last_item not in queries.columns:
-            queries = queries.withColumn(columns.last_item, F.try_element_at(history, F.lit(-1)))
-    joined = join_users(queries, users, wanted, columns.user)
-    schema.require(joined.columns, where, used_only=True)
-    return joined
-
-
-def join_users(
-    frame: DataFrame, users: DataFrame | None, wanted: tuple[str, ...], user: str
-) -> DataFrame:
-    """Join the columns of the users table that a schema wants and the frame lacks."""
-    if users is None:
-        return frame
-    missing = [name for name in wanted if name not in frame.columns and name in users.columns]
-    if not missing:
-        return frame
-    if user not in users.columns:
-        raise SchemaError(f"the users table has no column `{user}` to join it by")
-    return frame.join(users.select(user, *missing).dropDuplicates([user]), user, "left")

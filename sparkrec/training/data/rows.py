@@ -1,10 +1,9 @@
-"""Tables to what training reads: rows with their history, counts of items, validation queries."""
+"""Tables to what training reads: rows with their history, and counts of items."""
 
 import logging
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -13,7 +12,6 @@ from sparkrec.errors import DataError
 from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.data.encode import HELD_OUT, LABEL, NEGATIVES
-from sparkrec.training.data.sides import QueryEncoder
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.split import leave_one_out
 
@@ -94,50 +92,3 @@ def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
     counts = np.zeros(len(catalogue) + 2, np.int64)
     counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()
     return counts
-
-
-def validation_arrays(
-    queries: DataFrame,
-    user_encoder: QueryEncoder,
-    history: str,
-    exclude_seen: bool,
-    max_rows: int,
-    seed: int,
-) -> dict[str, Ints]:
-    """Validation queries as `training.validate` reads them; at most `max_rows`, drawn by seed.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
-    catalogue = user_encoder.catalogue
-    order = F.xxhash64(F.lit(seed), F.col("query_id"))
-    columns = dict.fromkeys([*user_encoder.schema.used_columns, "relevant"])
-    if exclude_seen:
-        columns[history] = None
-    table = (
-        queries.where(F.size("relevant") > 0)
-        .orderBy(order, "query_id")
-        .limit(max_rows)
-        .select(*columns)
-        .toArrow()
-    )
-    if not table.num_rows:
-        raise DataError("validation has no rows; set training.early_stopping: null")
-    arrays = {
-        "queries": user_encoder.encode(table),
-        "candidates": np.flatnonzero(catalogue.counts > 0) + 2,
-    }
-    arrays["targets"], arrays["target_offsets"] = _ragged(table.column("relevant"), catalogue)
-    if exclude_seen:
-        arrays["seen"], arrays["seen_offsets"] = _ragged(table.column(history), catalogue)
-    return arrays
-
-
-def _ragged(lists: pa.ChunkedArray, catalogue: Catalogue) -> tuple[Ints, Ints]:
-    """Lists of items as dense indices, flat, and where each list begins and the last one ends."""
-    whole = lists.combine_chunks()
-    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(whole), 0))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return catalogue.index(pa.compute.list_flatten(whole)), offsets
