@@ -2,8 +2,8 @@
 
 Run by `make bench`. Sessions, windows and rows are made with a seed: sessions of RSC15's shape (2
 to 20 clicks, 3,000 items), windows of MovieLens-1M's (200 events, 3,400 items), and its rows (6,040
-users, histories of 10). Session-parallel steps are at the settings of GRU4Rec's authors for RSC15;
-windows, and the rows of two-tower models, at those of `conf/*_ml_1m.yaml`. References: the
+users, histories of 10). Session-parallel steps have the sizes of GRU4Rec's authors' for RSC15;
+windows, and the rows of two-tower models, those of `conf/*_ml_1m.yaml`. References: the
 session-parallel step as one would write it in plain Torch (a GRUCell, sparse embeddings, samples
 that are not made distinct, and autograd), and HRM's and SimpleX's with Torch's own SparseAdam.
 """

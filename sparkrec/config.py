@@ -8,7 +8,10 @@ line.
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import math
+import re
+import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -29,6 +32,9 @@ from sparkrec.template import (
 )
 
 C = TypeVar("C")
+
+# Names with commas between them, and what is indented below.
+_ATTRIBUTE = re.compile(r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", re.M)
 
 
 def load_config(
@@ -145,8 +151,9 @@ def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
 
 
 def describe_keys(kind: Any, prefix: str = "") -> list[str]:
-    """One line a key of a config dataclass: dotted name, type and default. For `-h`."""
-    lines = []
+    """A line a key of a config dataclass: dotted name, type and default; below it, indented, what
+    the class's docstring says of it. For `-h`."""
+    lines, meanings = [], _meanings(typing.get_origin(kind) or kind)
     for name, (field, hint) in _fields(kind).items():
         # An optional block (`Block | None`) has keys to list as well.
         blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
@@ -159,7 +166,21 @@ def describe_keys(kind: Any, prefix: str = "") -> list[str]:
         default = "required" if _is_required(field) else f"default {_default(field)!r}"
         kind_name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         lines.append(f"{prefix}{name}: {kind_name} ({default})")
+        lines += textwrap.wrap(meanings.get(name, ""), 90, initial_indent="    ",
+                               subsequent_indent="    ")  # fmt: skip
     return lines
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """What the `Attributes` of a class's docstring, and of its bases', say of each field."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes\n----------\n")
+        for names, text in re.findall(
+            r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", listed, re.M
+        ):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
 
 
 def _fields(kind: Any) -> dict[str, tuple["dataclasses.Field[Any]", Any]]:

@@ -44,6 +44,12 @@ def is_published(path: str) -> bool:
     return storage.exists(storage.join(path, MANIFEST))
 
 
+def is_foreign(path: str) -> bool:
+    """Whether something stands at the path that is neither an output of ours nor half of one."""
+    marks = (storage.join(path, mark) for mark in (_CLAIM, MANIFEST))
+    return storage.exists(path) and not any(storage.exists(mark) for mark in marks)
+
+
 def check_output(path: str, made_by: str, overwrite: bool = False) -> None:
     """Raise StorageError if writing to `path` would destroy what `made_by` did not make."""
     if overwrite or not storage.exists(path):

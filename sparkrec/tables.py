@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
-from sparkrec.publishing import publish, read_manifest
+from sparkrec.publishing import is_foreign, publish, read_manifest
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
 INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
@@ -23,6 +23,7 @@ def read_table(
     path: str,
     what: str,
     types: Mapping[str, Sequence[type[T.DataType]]] | None = None,
+    foreign: bool = False,
 ) -> DataFrame:
     """Read a published table.
 
@@ -32,6 +33,8 @@ def read_table(
         The conf's key for it (`input.train`), named in errors.
     types
         Columns that must be there, and the Spark types each may have.
+    foreign
+        Parquet that others wrote will do, too.
 
     Raises
     ------
@@ -41,11 +44,9 @@ def read_table(
         It has no rows, lacks a column, or a column has another type.
     """
     try:
-        manifest = read_manifest(path)
+        manifest = {} if foreign and is_foreign(path) else read_manifest(path)
     except StorageError as error:
         raise StorageError(f"{what}: {error}") from None
-    if manifest.get("rows") == 0:
-        raise DataError(f"{what}: {path} has no rows")
     try:
         frame = spark.read.parquet(storage.spark_path(path))
     except AnalysisException as error:
@@ -57,6 +58,8 @@ def read_table(
             cause = cause.getCause()
         raise DataError(f"{what}: {path} holds no parquet table ({cause.getMessage()})") from None
     require_columns(frame, types or {}, f"{what}: {path}")
+    if not manifest.get("rows", 1) or (foreign and frame.isEmpty()):
+        raise DataError(f"{what}: {path} has no rows")
     return frame
 
 

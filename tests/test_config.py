@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sparkrec.config import describe_keys, from_json, load_config, to_json
 from sparkrec.errors import ConfigError
 from sparkrec.models.dssm import DSSMConfig
+from sparkrec.retrieval.offline import Recommend
 from sparkrec.training.job import TwoTowerJob
+from sparkrec.transforms.match_dataset import MatchDataset
 
 N = TypeVar("N")
 
@@ -193,6 +195,20 @@ def test_describe_keys() -> None:
     assert "name: str (required)" in lines
     assert "net.width: int (default 8)" in lines
     assert "inner.steps: int (default 1)" in lines
+
+
+def test_keys_are_described_by_their_docstrings() -> None:
+    lines = describe_keys(TwoTowerJob[DSSMConfig])
+    text = "\n".join(lines)
+    assert "model.dropout: float (default 0.0)\n    Probability of" in text
+    # Two keys share a description, a base class has some, and a description has many lines.
+    for key in ("samples: int (default 1024)", "alpha: float (default 0.75)"):
+        assert f"loss.{key}\n    Of `sampled`: how many draws" in text
+    for job in (TwoTowerJob[DSSMConfig], Recommend, MatchDataset):
+        every = describe_keys(job)
+        keys = [place for place, line in enumerate(every) if not line.startswith(" ")]
+        described = [every[place + 1].startswith(" ") for place in keys if place + 1 < len(every)]
+        assert sum(described) > len(described) / 2
 
 
 # ------------------------------------------------------------------------------- --set

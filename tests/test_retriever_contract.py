@@ -270,7 +270,8 @@ def test_who_is_quite_unknown_gets_the_fallback(spark: SparkSession, model: Retr
 def test_strangers_and_nulls_in_the_history_change_nothing(
     spark: SparkSession, model: RetrievalModel
 ) -> None:
-    odd = [STRANGER, *own_items(4)[:2], None, *own_items(4)[2:]]
+    # More strangers at the end than a feature of recent items would hold.
+    odd = [STRANGER, *own_items(4)[:2], None, *own_items(4)[2:], *[STRANGER] * 12]
     plain = ask(model, one_query(spark, (0, 4, own_items(4))))[0]
     found = ask(model, one_query(spark, (0, 4, odd)))[0]
     assert [item for item, _ in found] == [item for item, _ in plain]

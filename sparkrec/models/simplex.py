@@ -4,8 +4,8 @@ Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering",
 vector is g times the user's own embedding plus (1 - g) times the aggregated items after a linear
 map (eq. 4); scores are cosines, and the loss is meant to be `ccl` (eq. 1), with many negatives.
 
-Use it as a light model where history says most: it trains as fast as matrix factorisation, and its
-items need no features. It sees the history as a bag, and knows neither items nor users that train
+Use it as a light model where history says most: there is no layer but one map, and its items need
+no features. It sees the history as a bag, and knows neither items nor users that train
 does not have (a new user is answered from the history).
 """
 

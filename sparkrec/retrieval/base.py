@@ -129,6 +129,11 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
 
         return from_arrow_type(self.catalogue.ids.type)
 
+    @property
+    def wanted_columns(self) -> tuple[str, ...]:
+        """Columns of the queries that the model reads beside the history."""
+        return ()
+
     def searcher(self) -> Searcher:
         """What is sent to the executors to answer queries."""
         raise NotImplementedError

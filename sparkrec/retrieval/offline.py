@@ -17,7 +17,9 @@ from sparkrec.errors import DataError
 from sparkrec.publishing import check_output, publish
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
+from sparkrec.retrieval.recommend import RECOMMENDED
 from sparkrec.tables import KEY_TYPES, read_table, write_table
+from sparkrec.transforms.history import add_item_features
 from sparkrec.transforms.windows import user_items
 
 log = logging.getLogger("sparkrec.recommend")
@@ -25,23 +27,27 @@ log = logging.getLogger("sparkrec.recommend")
 
 @dataclass(frozen=True)
 class RecommendInput:
-    """Who is to be answered, in published tables with the column names of the model's train.
+    """Who is to be answered: parquet, with the column names of the model's train.
 
     Attributes
     ----------
     queries
-        One row a query: the user, the history (array of items, oldest first) or none, and any other
+        One row a query: the user, the history (array of items, oldest first) or both, and any other
         columns, which come back beside the answer.
     events
         Events that the histories are made of, where `queries` has none; without `queries`, every
         user of the events is answered.
     users
         Features of users that the model's schema names and the queries do not have.
+    items
+        Features of items, where the schema names `recent_<f>` or `last_<f>` of them: what the
+        queries do not have is made of the last items of their histories.
     """
 
     queries: str | None = None
     events: str | None = None
     users: str | None = None
+    items: str | None = None
 
     def __post_init__(self) -> None:
         if self.queries is None and self.events is None:
@@ -62,11 +68,14 @@ class Recommend:
         Never give an item of the history.
     max_history
         At most so many last events of a user become the history that is made of `input.events`.
+    feature_items
+        Last items of a history whose features are taken (see `input.items`); as the `max_len` of
+        the history features that the model was trained on.
     fallback
         What queries get that the model knows nothing about: popular items, or what it says itself.
     format
         `parquet`: the queries' columns with `recommended`, array<struct<item_id, score>>. `text`:
-        lines ``user:7, top 3: [12, 5, 9]``, as PaddleRec prints its predictions.
+        lines ``user:7, top K: [12, 5, 9]``, as PaddleRec prints its predictions; the K is a K.
     """
 
     job: str
@@ -76,13 +85,14 @@ class Recommend:
     k: int = 20
     exclude_seen: bool = True
     max_history: int = 1000
+    feature_items: int = 10
     fallback: Literal["none", "global_hot"] = "global_hot"
     format: Literal["parquet", "text"] = "parquet"
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("k", "max_history"):
+        for name in ("k", "max_history", "feature_items"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
 
@@ -102,13 +112,16 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     model.set_params(k=config.k, exclude_seen=config.exclude_seen, fallback=config.fallback)
     if config.input.users is not None:
         model.users = read_table(
-            spark, config.input.users, "input.users", {model.columns.user: KEY_TYPES}
+            spark, config.input.users, "input.users", {model.columns.user: KEY_TYPES}, foreign=True
         )
     queries = _queries(spark, config, model)
     unknown = _unknown_items(queries, model)
     if unknown:
         log.warning("left out %d items of histories that the model does not know", unknown)
-    answered = model.transform(queries)
+    complete = _with_item_features(queries, config, model)
+    answered = _answer(complete, model).select(
+        *[f"`{name}`" for name in queries.columns], RECOMMENDED
+    )
     if config.format == "parquet":
         rows = write_table(answered, config.output_path, config.job, config.overwrite)["rows"]
     else:
@@ -120,12 +133,16 @@ def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> D
     user, history = model.columns.user, model.get("history_col")
     made = None
     if config.input.events is not None:
-        events = read_table(spark, config.input.events, "input.events", {user: KEY_TYPES})
+        events = read_table(
+            spark, config.input.events, "input.events", {user: KEY_TYPES}, foreign=True
+        )
         made = user_items(events, model.columns, history, config.max_history)
     if config.input.queries is None:
         assert made is not None
         return made
-    queries = read_table(spark, config.input.queries, "input.queries", {})
+    queries = read_table(spark, config.input.queries, "input.queries", foreign=True)
+    if config.format == "text" and user not in queries.columns:
+        raise DataError(f"input.queries has no column `{user}`, which format: text begins with")
     if history in queries.columns:
         if made is not None:
             raise DataError(
@@ -148,6 +165,31 @@ def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> D
     return queries.withColumn(history, nothing)
 
 
+def _with_item_features(queries: DataFrame, config: Recommend, model: RetrievalModel) -> DataFrame:
+    """Queries with the features of their histories' items that the model wants and they lack."""
+    if config.input.items is None:
+        return queries
+    item = model.columns.item
+    items = read_table(
+        queries.sparkSession, config.input.items, "input.items", {item: KEY_TYPES}, foreign=True
+    )
+    lacking = set(model.wanted_columns) - set(queries.columns)
+    features = [name for name in items.columns if {f"recent_{name}", f"last_{name}"} & lacking]
+    if not features:
+        return queries
+    history = model.get("history_col")
+    return add_item_features(queries, history, item, items, features, config.feature_items)
+
+
+def _answer(queries: DataFrame, model: RetrievalModel) -> DataFrame:
+    """The queries' columns with their answers."""
+    user = model.columns.user
+    if user in queries.columns:
+        return model.transform(queries)
+    log.info("queries have no column `%s`: answered from their histories alone", user)
+    return model.transform(queries.withColumn(user, F.lit(None).cast("string"))).drop(user)
+
+
 def _unknown_items(queries: DataFrame, model: RetrievalModel) -> int:
     """Items of all histories, repeats counted, that are not in the model's catalogue."""
     spark, history = queries.sparkSession, model.get("history_col")
@@ -158,9 +200,7 @@ def _unknown_items(queries: DataFrame, model: RetrievalModel) -> int:
 
 def _write_text(answered: DataFrame, config: Recommend, user: str) -> int:
     items = F.concat_ws(", ", F.transform("recommended", lambda r: r["item_id"].cast("string")))
-    line = F.format_string(
-        f"user:%s, top {config.k}: [%s]", F.col(user).cast("string"), items
-    ).alias("value")
+    line = F.format_string("user:%s, top K: [%s]", F.col(user).cast("string"), items).alias("value")
     facts: dict[str, Any] = {}
     with publish(config.output_path, config.job, config.overwrite, facts) as staging:
         target = storage.spark_path(staging)

@@ -31,7 +31,12 @@ from sparkrec.training.blocks import BlockRetriever, param_name
 from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_rows
 from sparkrec.training.data.fit_sides import SideSettings, fit_sides, plain_schema
-from sparkrec.training.data.queries import join_users, query_features, validation_arrays
+from sparkrec.training.data.queries import (
+    FromHistory,
+    join_users,
+    query_features,
+    validation_arrays,
+)
 from sparkrec.training.data.rows import (
     HISTORY_LENGTH,
     check_lists,
@@ -264,19 +269,21 @@ class TwoTowerRetriever(BlockRetriever):
         if self._block("loss").negatives in ("in_batch", "sampled"):
             arrays["item_counts"] = row_counts(train, self.get("item_col"), users.catalogue)
         if validation is not None:
-            prepared = query_features(
-                validation,
-                self.users,
-                users.schema,
-                self.columns,
-                self.get("history_col"),
-                issubclass(self.model_class.network_class(), SequenceNetwork),
-                "validation",
+            whole = issubclass(self.model_class.network_class(), SequenceNetwork)
+            from_history = FromHistory.wanted(
+                users.schema, self.columns, self.get("history_col"), whole
             )
             arrays |= validation_arrays(
-                prepared,
+                query_features(
+                    validation,
+                    self.users,
+                    users.schema,
+                    self.columns.user,
+                    from_history,
+                    "validation",
+                ),
                 users,
-                self.get("history_col"),
+                from_history,
                 self.get("exclude_seen"),
                 stopping.max_rows,
                 self.get("seed"),

@@ -20,7 +20,7 @@ from sparkrec.retrieval.index import VectorIndex
 from sparkrec.retrieval.settings import Retrieval
 from sparkrec.retrieval.topk import Floats, Ints
 from sparkrec.training.checkpoint import read_tensors, write_tensors
-from sparkrec.training.data.queries import query_features
+from sparkrec.training.data.queries import FromHistory, query_features
 from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
 
 _BLOCK = 4096
@@ -127,19 +127,25 @@ class TwoTowerModel(RetrievalModel):
         return self.index.vectors
 
     def searcher(self) -> "TwoTowerSearcher":
-        return TwoTowerSearcher(self.network, self.catalogue, self.user_encoder, self.index)
+        return TwoTowerSearcher(
+            self.network, self.catalogue, self.user_encoder, self.index, self._from_history()
+        )
+
+    @property
+    def wanted_columns(self) -> tuple[str, ...]:
+        return self.user_encoder.schema.used_columns
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
-        """Derive the features that follow from the history, and join those of `users`."""
+        """Join the features of `users`."""
+        schema, user = self.user_encoder.schema, self.columns.user
         return query_features(
-            queries,
-            self.users,
-            self.user_encoder.schema,
-            self.columns,
-            self.get("history_col"),
-            issubclass(self.network_class(), SequenceNetwork),
-            "the queries",
+            queries, self.users, schema, user, self._from_history(), "the queries"
         )
+
+    def _from_history(self) -> FromHistory:
+        whole = issubclass(self.network_class(), SequenceNetwork)
+        schema, history = self.user_encoder.schema, self.get("history_col")
+        return FromHistory.wanted(schema, self.columns, history, whole)
 
     def write_parts(self, folder: str) -> dict[str, Any]:
         hashes = {
@@ -195,7 +201,9 @@ class TwoTowerSearcher:
         catalogue: Catalogue,
         user_encoder: QueryEncoder,
         index: VectorIndex,
+        from_history: FromHistory,
     ) -> None:
+        self.from_history = from_history
         self.network = network
         self.catalogue = catalogue
         self.user_encoder = user_encoder
@@ -229,5 +237,6 @@ class TwoTowerSearcher:
 
     def _encode(self, batch: pa.RecordBatch) -> Ints:
         if self._encoded is None or self._encoded[0] is not batch:
-            self._encoded = batch, self.user_encoder.encode(batch)
+            complete = self.from_history.add(batch, self.catalogue)
+            self._encoded = batch, self.user_encoder.encode(complete)
         return self._encoded[1]

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+_NONE, _DENSE, _SPARSE = range(3)
+
 
 def same_start(module: nn.Module) -> None:
     """Give every rank the first rank's weights."""
@@ -22,15 +24,22 @@ def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     """Replace every gradient by its mean over the ranks.
 
     Every rank must call it with the same parameters, in the same order. A parameter without a
-    gradient on this rank takes part with zeros.
+    gradient on this rank takes part with zeros; one that no rank has a gradient of is left so.
     """
+    parameters = list(parameters)
+    kinds = torch.tensor([_kind(p.grad) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(kinds, dist.ReduceOp.MAX)
     dense = []
-    for parameter in parameters:
-        if parameter.grad is not None and parameter.grad.is_sparse:
+    for parameter, kind in zip(parameters, kinds.tolist(), strict=True):
+        if kind == _NONE:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+            if kind == _SPARSE:
+                parameter.grad = parameter.grad.to_sparse(1)
+        if kind == _SPARSE:
             parameter.grad = _mean_sparse(parameter.grad, world)
         else:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
             dense.append(parameter.grad)
     if not dense:
         return
@@ -39,6 +48,12 @@ def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     flat /= world
     for gradient, mean in zip(dense, flat.split([g.numel() for g in dense]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def _kind(gradient: Tensor | None) -> int:
+    if gradient is None:
+        return _NONE
+    return _SPARSE if gradient.is_sparse else _DENSE
 
 
 def _mean_sparse(gradient: Tensor, world: int) -> Tensor:

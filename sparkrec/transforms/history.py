@@ -87,7 +87,7 @@ def add_history(
         raise ConfigError(f"history would overwrite the column {', '.join(sorted(clash))}")
 
     kept = [name for name in events.columns if name not in added]
-    source, types = _with_features(events.select(kept), columns, items, features)
+    source, types = _with_features(events.select(kept), columns.item, items, features)
     entry = F.struct(
         F.col(columns.item).alias("item"),
         *[F.col(f"{_FEATURE}{i}").alias(f"f{i}") for i in range(len(features))],
@@ -105,38 +105,93 @@ def add_history(
         *kept,
         F.col(f"{_PAST}.item").alias(columns.recent_items),
         last["item"].alias(columns.last_item),
-        *[
-            column
-            for i, feature in enumerate(features)
-            for column in (
-                _recent_feature(i, types[i]).alias(f"recent_{feature}"),
-                last[f"f{i}"].alias(f"last_{feature}"),
-            )
-        ],
+        *_feature_columns(features, types),
     )
+
+
+def add_item_features(
+    queries: DataFrame,
+    history: str,
+    item: str,
+    items: DataFrame,
+    features: Sequence[str],
+    max_len: int = 10,
+) -> DataFrame:
+    """Add to queries, which have a history, what `add_history` adds to events of its items.
+
+    Parameters
+    ----------
+    history
+        Column with an array of items, oldest first.
+    items
+        Item table with one row for each item, keyed by `item`.
+    features
+        Columns of `items`, each an array or a scalar.
+    max_len
+        Items of a history whose features are taken, the last ones.
+
+    Returns
+    -------
+    DataFrame
+        The queries with (replacing columns of the same names) `recent_<f>` and `last_<f>` for each
+        feature f; what `add_history` says of them holds.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or an item stands twice in `items`.
+
+    Notes
+    -----
+    Each different end of a history is looked up once: two shuffles of them.
+    """
+    recent, place = "_sr_recent", "_sr_place"
+    keyed = queries.withColumn(recent, tail(F.col(history), max_len))
+    ends = keyed.select(recent).where(F.size(recent) > 0).distinct()
+    placed = ends.select(recent, F.posexplode(recent).alias(place, item))
+    source, types = _with_features(placed, item, items, features)
+    entry = F.struct(place, *[F.col(f"{_FEATURE}{i}").alias(f"f{i}") for i in range(len(types))])
+    past = source.groupBy(recent).agg(F.sort_array(F.collect_list(entry)).alias(_PAST))
+    joined = keyed.join(past, recent, "left")
+    added = {name for f in features for name in (f"recent_{f}", f"last_{f}")}
+    return joined.select(
+        *[F.col(f"`{name}`") for name in queries.columns if name not in added],
+        *_feature_columns(features, types),
+    )
+
+
+def _feature_columns(features: Sequence[str], types: Sequence[DataType]) -> list[Column]:
+    last = F.try_element_at(F.col(_PAST), F.lit(-1))
+    return [
+        column
+        for i, feature in enumerate(features)
+        for column in (
+            _recent_feature(i, types[i]).alias(f"recent_{feature}"),
+            last[f"f{i}"].alias(f"last_{feature}"),
+        )
+    ]
 
 
 def _recent_feature(index: int, dtype: DataType) -> Column:
     values = F.array_compact(F.col(f"{_PAST}.f{index}"))
-    return F.flatten(values) if isinstance(dtype, ArrayType) else values
+    flat = F.flatten(values) if isinstance(dtype, ArrayType) else values
+    return F.coalesce(flat, F.array())  # a query may have no history at all
 
 
 def _with_features(
-    events: DataFrame, columns: Columns, items: DataFrame | None, features: Sequence[str]
+    rows: DataFrame, item: str, items: DataFrame | None, features: Sequence[str]
 ) -> tuple[DataFrame, list[DataType]]:
-    """Events joined with the features under private names, and the features' types."""
+    """Rows joined with the features under private names, and the features' types."""
     if not features:
-        return events, []
+        return rows, []
     if items is None:
         raise ConfigError(f"item_features {', '.join(features)} need the items table")
-    require_columns(items, [columns.item, *features], "items")
-    repeated = items.groupBy(columns.item).count().where("count > 1").head()
+    require_columns(items, [item, *features], "items")
+    repeated = items.groupBy(item).count().where("count > 1").head()
     if repeated is not None:
-        raise DataError(f"items: {columns.item}={repeated[0]} stands in {repeated[1]} rows")
-    table = items.select(
-        columns.item, *[F.col(f).alias(f"{_FEATURE}{i}") for i, f in enumerate(features)]
-    )
-    return events.join(table, columns.item, "left"), [items.schema[f].dataType for f in features]
+        raise DataError(f"items: {item}={repeated[0]} stands in {repeated[1]} rows")
+    table = items.select(item, *[F.col(f).alias(f"{_FEATURE}{i}") for i, f in enumerate(features)])
+    return rows.join(table, item, "left"), [items.schema[f].dataType for f in features]
 
 
 def _past_of_session(

@@ -59,12 +59,16 @@ class SplitBy:
         Events that `last_n` holds out.
     test_from, validation_from
         Seconds since the epoch, for `temporal`.
+    new_users
+        Of `temporal`: whether users without an event before `test_from` stay in `train`, or are
+        queries of `test`, as sessions have to be.
     """
 
     method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
     n: int = 3
     test_from: int | None = None
     validation_from: int | None = None
+    new_users: Literal["train", "test"] = "train"
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -81,7 +85,7 @@ class SplitBy:
         if self.method == "last_basket":
             return last_basket(events, columns)
         assert self.test_from is not None
-        return temporal(events, columns, self.test_from, self.validation_from)
+        return temporal(events, columns, self.test_from, self.validation_from, self.new_users)
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,15 @@ def data_root(tmp_path: Path) -> Path:
     """A data root with raw files, the conf that prepares them, and the example's schemas."""
     write_raw(tmp_path)
     (tmp_path / "prepare.yaml").write_text(PREPARE, encoding="utf-8")
-    shutil.copytree(REPO / "schema/dssm/example", tmp_path / "example/schema/dssm")
+    for model in ("dssm", "gru4rec"):
+        shutil.copytree(REPO / "schema" / model / "example", tmp_path / "example/schema" / model)
     return tmp_path
 
 
 @pytest.fixture
 def run_jobs(data_root: Path) -> Callable[..., str]:
-    """`run_jobs(root, *sets)`: raw files to a trained DSSM below a root; returns the run folder."""
+    """`run_jobs(root, *sets)`: raw files to trained models and their answers below a root; returns
+    the run folder of DSSM."""
 
     def run_jobs(root: str, *sets: str) -> str:
         for job, conf in (
@@ -73,6 +75,8 @@ def run_jobs(data_root: Path) -> Callable[..., str]:
             ("match_dataset", REPO / "conf/match_dataset_example.yaml"),
             ("match_dataset", REPO / "conf/match_dataset_neg4_example.yaml"),
             ("dssm", REPO / "conf/dssm_bce_neg4_example.yaml"),
+            ("gru4rec", REPO / "conf/gru4rec_ce_example.yaml"),
+            ("recommend", REPO / "conf/recommend_example.yaml"),
         ):
             command = [sys.executable, str(REPO / "jobs" / f"{job}.py"), "--conf", str(conf)]
             done = subprocess.run(

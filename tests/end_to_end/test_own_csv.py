@@ -25,3 +25,7 @@ def test_own_csv_to_recommendations(
         for row in rows
     ]
     assert sum(right) / (5 * len(rows)) > 0.8
+    everyone = spark.read.parquet(str(data_root / "example/recommendations/gru4rec_ce_example"))
+    answers = {row["customer_id"]: row["recommended"] for row in everyone.collect()}
+    assert len(answers) == 60
+    assert all(given for given in answers.values())

@@ -34,13 +34,15 @@ def test_a_threshold_needs_a_rating(spark: SparkSession) -> None:
         protocol("last_3").relevant_queries(test, None, 2.0)
     with pytest.raises(DataError, match="test has no column 'stars'; it has id"):
         protocol("last_3").relevant_queries(test, "stars")
+    # Where every row counts, a column that nobody reads need not be there.
+    assert protocol("leave_one_out").relevant_queries(test, "stars") is test
 
 
 def test_unknown_protocol_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown protocol 'last3'; did you mean 'last_3'\?"):
         protocol("last3")
     with pytest.raises(
-        ConfigError, match="known: last_3, leave_one_out, session_next, next_basket"
+        ConfigError, match="known: last_3, leave_one_out, session_next, temporal, next_basket"
     ):
         protocol("zzz")
 

@@ -6,22 +6,26 @@ import torch
 from sparkrec.nn import losses
 
 
+@pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("block", [1, 7, 1 << 19])
 def test_equals_cross_entropy_and_so_do_its_gradients(
-    block: int, monkeypatch: pytest.MonkeyPatch
+    block: int, corrected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "_BLOCK_SCORES", block)
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     items = torch.randn(6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     positive = torch.tensor([0, 5, 2, 2, 1, 0, 3, 4, 5])
-    (3 * losses.shared_softmax_loss(queries, items, positive)).backward()
+    log_q = torch.randn(6, generator=generator, dtype=torch.float64) if corrected else None
+    (3 * losses.shared_softmax_loss(queries, items, positive, log_q)).backward()
     found = queries.grad.clone(), items.grad.clone()
     queries.grad = items.grad = None
-    wanted = torch.nn.functional.cross_entropy(queries @ items.T, positive)
-    assert losses.shared_softmax_loss(queries, items, positive).item() == pytest.approx(
-        wanted.item()
+    scores = queries @ items.T
+    wanted = torch.nn.functional.cross_entropy(
+        scores if log_q is None else scores - log_q, positive
     )
+    again = losses.shared_softmax_loss(queries, items, positive, log_q)
+    assert again.item() == pytest.approx(wanted.item())
     (3 * wanted).backward()
     assert torch.allclose(found[0], queries.grad)
     assert torch.allclose(found[1], items.grad)

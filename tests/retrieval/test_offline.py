@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparkrec.baselines.item_cf import ItemCF
-from sparkrec.errors import DataError, StorageError
+from sparkrec.columns import Columns
+from sparkrec.errors import DataError, SchemaError, StorageError
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
 from sparkrec.tables import write_table
-from sparkrec.training.retrievers import HRM, GRU4Rec
+from sparkrec.training.data.fit_sides import plain_schema
+from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec
+from sparkrec.transforms import add_history
 
 EVENTS = "user_id string, movie_id long, timestamp long, position long"
 TINY = {"epochs": 1, "early_stopping": None, "embedding_dim": 4, "item_col": "movie_id"}
@@ -111,6 +115,53 @@ def test_users_alone_and_with_events(
     assert histories == {"u1": [5, 8], "stranger": None}
 
 
+def test_parquet_of_others_and_histories_without_users(
+    spark: SparkSession, saved: tuple[str, RetrievalModel], tmp_path: Path
+) -> None:
+    """A model that knows users answers who has none as it answers a stranger."""
+    rows = spark.createDataFrame([([3, 6], "x"), ([4], "y")], "history array<long>, note string")
+    path, target = str(tmp_path / "queries"), str(tmp_path / "out")
+    rows.write.parquet(path)
+    config = Recommend("recommend", RecommendInput(path), saved[0], target, k=3)
+    write_recommendations(spark, config)
+    answered = spark.read.parquet(target)
+    assert answered.columns == ["history", "note", "recommended"]
+    strangers = rows.selectExpr("'nobody' AS user_id", "*")
+    model = saved[1].copy().set_params(k=3, exclude_seen=True)
+    assert lists(answered, "note") == lists(model.transform(strangers), "note")
+
+
+def test_features_of_items_are_made_of_the_histories(
+    spark: SparkSession, events: DataFrame, tmp_path: Path
+) -> None:
+    """A model that reads the genres of recent items answers histories as it answers queries that
+    come with the genres."""
+    genres = [(item, [f"g{item % 3}", f"h{item % 2}"]) for item in range(20)]
+    items = spark.createDataFrame(genres, "movie_id long, genres array<string>")
+    columns = Columns(item="movie_id")
+    train = add_history(events, columns, 4, items, ["genres"])
+    schema = plain_schema(("user_id", "recent_movie_ids", "recent_genres"))
+    model = DSSM(user_schema=schema, hidden=(8,), num_negatives=2, **TINY).fit(train)
+    path = str(tmp_path / "model")
+    model.save(path)
+    rows = spark.createDataFrame(
+        [("u1", [3, 6, 9, 12, 15]), ("new", [1, 4])], "user_id string, history array<long>"
+    )
+    with pytest.raises(SchemaError, match="lacks the column 'recent_genres'"):
+        run(spark, path, tmp_path / "a", {}, queries=rows)
+    settings = {"k": 5, "feature_items": 4}
+    _, target = run(spark, path, tmp_path / "b", settings, queries=rows, items=items)
+    answered = spark.read.parquet(target)
+    assert answered.columns == ["user_id", "history", "recommended"]
+    complete = rows.withColumn(
+        "recent_genres",
+        F.expr("flatten(transform(slice(history, -least(4, size(history)), 4), "
+               "i -> array('g' || i % 3, 'h' || i % 2)))"),
+    )  # fmt: skip
+    wanted = model.copy().set_params(k=5, exclude_seen=True).transform(complete)
+    assert lists(answered, "user_id") == lists(wanted, "user_id")
+
+
 def test_text(
     spark: SparkSession, saved: tuple[str, RetrievalModel], events: DataFrame, tmp_path: Path
 ) -> None:
@@ -118,7 +169,7 @@ def test_text(
     _, text = run(spark, saved[0], tmp_path / "b", {"k": 3, "format": "text"}, events=events)
     found = lists(spark.read.parquet(parquet), "user_id")
     wanted = {
-        f"user:{user}, top 3: [{', '.join(str(item) for item, _ in given)}]"
+        f"user:{user}, top K: [{', '.join(str(item) for item, _ in given)}]"
         for user, given in found.items()
     }
     assert {row["value"] for row in spark.read.text(text).collect()} == wanted
@@ -141,6 +192,8 @@ def test_mistakes(spark: SparkSession, events: DataFrame, tmp_path: Path) -> Non
     single = spark.createDataFrame([("u1", 1)], "user_id string, history long")
     with pytest.raises(DataError, match="not an array"):
         run(spark, path, tmp_path / "d", {}, queries=single)
+    with pytest.raises(DataError, match="no column `user_id`, which format: text begins with"):
+        run(spark, path, tmp_path / "e", {"format": "text"}, queries=both.select("history"))
     table = str(tmp_path / "a" / "events")
     with pytest.raises(StorageError, match="is no saved model"):
         load_model(table)

@@ -352,3 +352,21 @@ def test_the_very_last_step_must_leave_finite_weights(
     )
     with pytest.raises(TrainingError, match=r"weights `.*` are no longer finite after epoch 1"):
         train(make_task(data, tmp_path, epochs=1, batch_size=1024))
+
+
+def test_gradients_are_clipped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all weights but the embedding tables, together, before every step."""
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def record(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.cat([gradient.reshape(-1) for gradient in gradients]).norm().item())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", record)
+    train(make_task(data, tmp_path / "a", epochs=1))
+    free = len(norms)
+    assert max(norms) > 0.01
+    train(make_task(data, tmp_path / "b", epochs=1, clip_norm=0.01))
+    assert norms[free:] and max(norms[free:]) <= 0.01 + 1e-6

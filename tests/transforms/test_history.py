@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.transforms import add_history
+from sparkrec.transforms.history import add_item_features
 
 COLUMNS = Columns(item="movie_id", session="basket")
 SCHEMA = "user_id long, movie_id long, timestamp long, position long, basket long"
@@ -137,3 +138,37 @@ def test_mistakes_are_named(spark: SparkSession) -> None:
         add_history(events, COLUMNS, items=items, item_features=["title"])
     with pytest.raises(ConfigError, match="needs `session`"):
         add_history(events, Columns(item="movie_id"), by_session=True)
+
+
+def test_features_of_queries_are_those_of_the_next_event(
+    spark: SparkSession,
+) -> None:
+    """What `add_history` gives the row after a history, `add_item_features` gives the history."""
+    items = spark.createDataFrame(
+        [(1, ["a", "b"], "x"), (2, None, "y"), (3, ["c"], None)],
+        "movie_id long, genres array<string>, year string",
+    )
+    histories = {1: [1, 2, 3], 2: [3, 3, 1, 2], 3: [9], 4: [2, 9, 1], 5: [1, 2, 3]}
+    events = [
+        (user, item, place, 10 * user + place, 0)
+        for user, items_of in histories.items()
+        for place, item in enumerate([*items_of, 1])
+    ]
+    features = ["genres", "year"]
+    table = add_history(spark.createDataFrame(events, SCHEMA), COLUMNS, 3, items, features)
+    names = ["recent_genres", "last_genres", "recent_year", "last_year"]
+    wanted = {
+        row["user_id"]: tuple(row[name] for name in names)
+        for row in table.collect()
+        if row["timestamp"] == len(histories[row["user_id"]])
+    }
+    queries = spark.createDataFrame(
+        [*histories.items(), (6, []), (7, None)], "user_id long, past array<long>"
+    )
+    stale = queries.selectExpr("*", "'old' AS last_year")
+    found = add_item_features(stale, "past", "movie_id", items, features, max_len=3)
+    assert found.columns == ["user_id", "past", *names]
+    rows = {row["user_id"]: tuple(row[name] for name in names) for row in found.collect()}
+    assert len(rows) == 7
+    assert {user: rows.pop(user) for user in (6, 7)} == dict.fromkeys((6, 7), ([], None, [], None))
+    assert rows == wanted

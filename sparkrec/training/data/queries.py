@@ -1,5 +1,8 @@
 """Queries to what models read: their features, and validation queries as arrays."""
 
+from dataclasses import dataclass
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -8,43 +11,108 @@ from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
 from sparkrec.errors import DataError, SchemaError
-from sparkrec.retrieval.catalogue import Catalogue
+from sparkrec.retrieval.catalogue import UNKNOWN, Catalogue
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.data.sides import QueryEncoder
 
 Ints = npt.NDArray[np.int64]
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
+
+
+@dataclass(frozen=True)
+class FromHistory:
+    """The columns of the user's side that follow from a query's history.
+
+    Items that the catalogue lacks are no part of either: a new item at the end of a history would
+    otherwise hide the one that the model knows.
+
+    Attributes
+    ----------
+    history
+        Column of the history, oldest first.
+    recent, last
+        Columns to be made of its items, and of the last one; None for those that no feature reads.
+    replace_recent
+        Make `recent` even where queries have it, for models that were trained on whole histories:
+        the column may hold a few items alone.
+    """
+
+    history: str
+    recent: str | None
+    last: str | None
+    replace_recent: bool
+
+    @classmethod
+    def wanted(
+        cls, schema: FeatureSchema, columns: Columns, history: str, replace_recent: bool
+    ) -> "FromHistory":
+        """What a schema reads of it."""
+        recent, last = (
+            name if name in schema.used_columns else None
+            for name in (columns.recent_items, columns.last_item)
+        )
+        return cls(history, recent, last, replace_recent)
+
+    def given_by(self, present: list[str]) -> list[str]:
+        """Columns that there are or will be, of queries with those that are `present`."""
+        made = [self.recent, self.last] if self.history in present else []
+        return [*present, *(name for name in made if name is not None and name not in present)]
+
+    def add(self, rows: Rows, catalogue: Catalogue) -> Rows:
+        """Rows with the columns that they lack, where they have a history."""
+        present = rows.schema.names
+        if self.history not in present:
+            return rows
+        made = []
+        if self.recent is not None and (self.replace_recent or self.recent not in present):
+            made.append(self.recent)
+        if self.last is not None and self.last not in present:
+            made.append(self.last)
+        if not made:
+            return rows
+        known, last = _known_items(rows.column(self.history), catalogue)
+        for name in made:
+            values = known if name == self.recent else last
+            if name in present:
+                rows = rows.drop_columns([name])
+            rows = rows.append_column(name, values)
+        return rows
+
+
+def _known_items(lists: pa.Array | pa.ChunkedArray, catalogue: Catalogue) -> tuple[pa.Array, ...]:
+    """Lists without the items that the catalogue lacks, and the last item of each or null."""
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.combine_chunks()
+    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
+    items = pa.compute.list_flatten(lists)
+    known = catalogue.index(items) > UNKNOWN
+    rows = np.repeat(np.arange(len(lists)), lengths)[known]
+    counts = np.bincount(rows, minlength=len(lists))
+    ends = np.cumsum(counts)
+    items = items.filter(pa.array(known))
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    last = items.take(pa.array(ends - 1, mask=counts == 0))
+    return pa.ListArray.from_arrays(offsets, items), last
 
 
 def query_features(
     queries: DataFrame,
     users: DataFrame | None,
     schema: FeatureSchema,
-    columns: Columns,
-    history: str,
-    whole_history: bool,
+    user: str,
+    from_history: FromHistory,
     where: str,
 ) -> DataFrame:
-    """Add what a schema wants and queries lack: `recent_<item>s` and `last_<item>` from the
-    history, the rest from the users table.
-
-    With `whole_history`, for models that were trained on all of it, the recent items are the
-    history's even where queries have a column of them, which may hold a few alone.
+    """Join what a schema wants and queries lack from the users table; what follows from the
+    history is made of it when it is read (`FromHistory.add`).
 
     Raises
     ------
     SchemaError
         A column is nowhere to be found.
     """
-    wanted = schema.used_columns
-    if history in queries.columns:
-        if columns.recent_items in wanted and (
-            whole_history or columns.recent_items not in queries.columns
-        ):
-            queries = queries.withColumn(columns.recent_items, F.col(history))
-        if columns.last_item in wanted and columns.last_item not in queries.columns:
-            queries = queries.withColumn(columns.last_item, F.try_element_at(history, F.lit(-1)))
-    joined = join_users(queries, users, wanted, columns.user)
-    schema.require(joined.columns, where, used_only=True)
+    joined = join_users(queries, users, schema.used_columns, user)
+    schema.require(from_history.given_by(joined.columns), where, used_only=True)
     return joined
 
 
@@ -65,7 +133,7 @@ def join_users(
 def validation_arrays(
     queries: DataFrame,
     user_encoder: QueryEncoder,
-    history: str,
+    from_history: FromHistory,
     exclude_seen: bool,
     max_rows: int,
     seed: int,
@@ -79,20 +147,19 @@ def validation_arrays(
     """
     catalogue = user_encoder.catalogue
     order = F.xxhash64(F.lit(seed), F.col("query_id"))
-    columns = dict.fromkeys([*user_encoder.schema.used_columns, "relevant"])
-    if exclude_seen:
-        columns[history] = None
+    history = from_history.history
+    columns = dict.fromkeys([*user_encoder.schema.used_columns, "relevant", history])
     table = (
         queries.where(F.size("relevant") > 0)
         .orderBy(order, "query_id")
         .limit(max_rows)
-        .select(*columns)
+        .select(*[name for name in columns if name in queries.columns])
         .toArrow()
     )
     if not table.num_rows:
         raise DataError("validation has no rows; set training.early_stopping: null")
     arrays = {
-        "queries": user_encoder.encode(table),
+        "queries": user_encoder.encode(from_history.add(table, catalogue)),
         "candidates": np.flatnonzero(catalogue.counts > 0) + 2,
     }
     arrays["targets"], arrays["target_offsets"] = _ragged(table.column("relevant"), catalogue)

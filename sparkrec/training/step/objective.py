@@ -112,7 +112,9 @@ class Objective(nn.Module):
         scores = queries @ vectors.T
         positive = scores.gather(1, own[:, None])[:, 0]
         mask = candidates != targets[:, None]
-        return self._loss_of(positive, scores, mask), *self._pairs_of_others(queries, vectors, own)
+        # A row's own item stands in one of the columns.
+        loss = self._loss_of(positive, scores, mask, max(scores.shape[1] - 1, 1))
+        return loss, *self._pairs_of_others(queries, vectors, own)
 
     def contrast_gradients(
         self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
@@ -156,7 +158,8 @@ class Objective(nn.Module):
             self._log_q_rows, self._every_log_q = rows, losses.log_q(absent)
         return self._every_log_q.index_select(0, candidates)
 
-    def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor) -> Tensor:
+    def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor, negatives: int) -> Tensor:
+        """The loss of scores [n] and [n, columns], of which `negatives` can be true in the mask."""
         settings = self.loss
         if settings.elu:
             positive, negative = (F.elu(scores, settings.elu) for scores in (positive, negative))
@@ -174,11 +177,11 @@ class Objective(nn.Module):
                 )
             case "bce":
                 # The network need not learn how many negatives a positive was given.
-                odds = math.log(negative.shape[1])
+                odds = math.log(negatives)
                 return losses.bce_loss(positive - odds, negative - odds, mask)
             case "gbce":
                 items = len(self.item_features) - _FIRST_ITEM
-                beta = losses.gbce_beta(negative.shape[1], items, settings.calibration)
+                beta = losses.gbce_beta(negatives, items, settings.calibration)
                 return losses.gbce_loss(positive, negative, mask, beta=beta)
             case _:
                 return getattr(losses, f"{settings.name}_loss")(positive, negative, mask)
@@ -235,7 +238,8 @@ class TwoTowerLoss(Objective):
         items = torch.cat([batch["item"][:, None], batch["negatives"]], dim=1)
         scores = self._scores(batch["user"], items)
         positive, negative, mask = scores[:, 0], scores[:, 1:], batch["negatives"] != 0
-        return self._loss_of(positive, negative, mask), *_pairs(positive, negative, mask)
+        loss = self._loss_of(positive, negative, mask, negative.shape[1])
+        return loss, *_pairs(positive, negative, mask)
 
     def _scores(self, users: Tensor, items: Tensor) -> Tensor:
         """Scores of every row's items, [batch, items]. Towers run on distinct items once."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparkrec.models.dssm import DSSM, DSSMConfig
@@ -131,6 +132,12 @@ def test_a_batch_with_a_single_item_costs_nothing() -> None:
             Loss("top1_max", **STRICT),
             partial(losses.top1_max_loss, score_regularisation=2.0),
         ),
+        (
+            Loss("bpr_max", elu=0.5, **STRICT),
+            lambda p, n, m: losses.bpr_max_loss(
+                F.elu(p, 0.5), F.elu(n, 0.5), m, score_regularisation=2.0
+            ),
+        ),
         (Loss("hinge", margin=0.3), partial(losses.hinge_loss, margin=0.3)),
         (
             Loss("ccl", margin=0.2, negative_weight=5.0),
@@ -171,6 +178,16 @@ def test_softmax_over_all_items() -> None:
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     own = every.gather(1, BATCH["item"][:, None])[:, 0]
     assert torch.allclose(scores[labels == 1], own, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bce", "gbce"])
+def test_a_row_own_item_is_none_of_its_negatives(name: Any) -> None:
+    """Of the 8 items 7 are negatives: beta is 1 whatever the calibration, the odds are log 7."""
+    loss, _, _, every, _ = loss_of(BATCH, Loss(name, "all", temperature=0.5, calibration=0.3))
+    mask = torch.arange(2, 10) != BATCH["item"][:, None]
+    scores = every[:, 2:] - (math.log(7) if name == "bce" else 0.0)
+    positive = scores.gather(1, BATCH["item"][:, None] - 2)[:, 0]
+    assert loss.item() == pytest.approx(losses.bce_loss(positive, scores, mask).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("log_q", [True, False])

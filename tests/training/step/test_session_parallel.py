@@ -9,6 +9,7 @@ from torch import Tensor
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.settings import Loss, Training
+from sparkrec.training.step import session_parallel
 from sparkrec.training.step.lanes import session_steps
 from sparkrec.training.step.objectives import objective
 from sparkrec.training.step.session_parallel import SessionParallelLoss
@@ -72,7 +73,13 @@ def test_lanes_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["one layer", "two layers", "two tables"],
 )
 @pytest.mark.parametrize(
-    "loss", [SOFTMAX, Loss("bpr_max", "sampled", samples=4, temperature=1.0)], ids=["xe", "bpr-max"]
+    "loss",
+    [
+        SOFTMAX,
+        Loss("softmax", "sampled", samples=4, temperature=0.5),
+        Loss("bpr_max", "sampled", samples=4, temperature=1.0),
+    ],
+    ids=["xe", "sampled", "bpr-max"],
 )
 def test_gradients_are_those_of_autograd(
     loss: Loss, config: dict[str, object], bias: bool, sparse: bool
@@ -120,8 +127,46 @@ def _last(model: GRU4Rec, history: list[int]) -> Tensor:
     return model.with_one(below)[0]
 
 
-def test_dropout_is_in_both_places_and_scales() -> None:
-    """Half of the numbers are gone, the others doubled, and a new mask is drawn every step."""
+@pytest.mark.parametrize(
+    ("embedding", "hidden"), [(0.5, 0.5), (0.5, 0.0), (0.0, 0.5)], ids=["both", "below", "above"]
+)
+def test_gradients_under_dropout(
+    embedding: float, hidden: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the numbers are gone, the others doubled, forward as back, on every layer."""
+    masks: list[Tensor | None] = []
+    drop = session_parallel._dropped
+
+    def record(values: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
+        dropped, mask = drop(values, share)
+        masks.append(mask)
+        return dropped, mask
+
+    monkeypatch.setattr(session_parallel, "_dropped", record)
+    model = network(hidden=(5, 4), dropout_embedding=embedding, dropout_hidden=hidden)
+    step, batch = learner(model), next(steps())
+    torch.manual_seed(3)
+    value = step.learn(batch)[0]
+    found = [parameter.grad.to_dense() for parameter in model.parameters()]
+    assert [mask is not None for mask in masks] == [embedding > 0, hidden > 0, hidden > 0]
+    for mask in masks:
+        assert mask is None or set(mask.unique().tolist()) == {0.0, 2.0}
+
+    def times(values: Tensor, mask: Tensor | None) -> Tensor:
+        return values if mask is None else values * mask
+
+    model.zero_grad()
+    below = times(model.items(batch["input"])[:, :4], masks[0])
+    for layer, mask in zip(model.layers, masks[1:], strict=True):
+        below = times(layer(below[:, None])[0][:, 0], mask)
+    wanted, _, _ = step.contrast(model.with_one(below), batch["target"])
+    wanted.backward()
+    assert value.item() == pytest.approx(wanted.item(), rel=1e-5)
+    for one, parameter in zip(found, model.parameters(), strict=True):
+        assert torch.allclose(one, parameter.grad.to_dense(), atol=1e-6)
+
+
+def test_dropout_is_in_both_places_and_drawn_anew() -> None:
     for place in ("dropout_embedding", "dropout_hidden"):
         values = []
         for share in (0.0, 0.5, 0.5):
@@ -173,5 +218,7 @@ def test_first_weights() -> None:
     assert not weights[:2].any() and not weights[:, -1].any()
     for parameter in model.layers.parameters():
         assert parameter.abs().max() <= 64**-0.5
+        # Uniform between the two.
+        assert parameter.std().item() == pytest.approx((3 * 64) ** -0.5, rel=0.1)
     wide = GRU4Rec(GRU4RecConfig(hidden=(64,), embedding_dim=64), *sides)
     assert wide.items.weight[2:, :-1].std().item() == pytest.approx(1 / 8, rel=0.02)
