@@ -151,7 +151,8 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
         words = events.select(columns.item).distinct().orderBy(columns.item).toArrow().column(0)
         words = words.combine_chunks().cast(pa.string())
     table = pa.table({"word": words, "number": np.arange(len(words))})
-    numbered = spark.createDataFrame(table).select(F.col("word").cast(item).alias("_w"), "number")
+    word = F.col("word").try_cast(item)  # a word that is no such id is that of no item
+    numbered = spark.createDataFrame(table).select(word.alias("_w"), "number")
     joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col("_w"), "left")
     numbers = Columns(columns.user, "number", columns.timestamp, columns.position)
     left_out = 0

@@ -1,6 +1,7 @@
 """Sessions as lines of text, read and written."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -56,12 +57,15 @@ def test_there_and_back(spark: SparkSession, tmp_path: Path) -> None:
     assert found == [(0, 70), (0, 50), (0, 50), (1, 40), (1, 50)]
 
 
-def test_a_given_vocabulary_leaves_others_out(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [(1, "a", 0, 0), (1, "b", 1, 1), (2, "c", 2, 2)]
-    schema = "session_id int, item_id string, timestamp int, position int"
+@pytest.mark.parametrize(("kind", "items"), [("string", ["a", "b", "c"]), ("long", [1, 2, 3])])
+def test_a_given_vocabulary_leaves_others_out(
+    spark: SparkSession, tmp_path: Path, kind: str, items: list[Any]
+) -> None:
+    rows = [(1, items[0], 0, 0), (1, items[1], 1, 1), (2, items[2], 2, 2)]
+    schema = f"session_id int, item_id {kind}, timestamp int, position int"
     frame = spark.createDataFrame(rows, schema)
     write_table(frame, str(tmp_path / "events"), "test")
-    (tmp_path / "vocab.txt").write_text("z\nb\n")
+    (tmp_path / "vocab.txt").write_text(f"z\n{items[1]}\n")  # z is no whole number
     source = SessionTextInput(
         events=str(tmp_path / "events"), vocabulary=str(tmp_path / "vocab.txt")
     )

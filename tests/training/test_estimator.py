@@ -394,7 +394,7 @@ def test_going_on_with_more_data(
     assert new.num_rows > old.num_rows
     assert new.widths == old.widths
     asked = queries(train)
-    table = model.prepare_queries(asked).toArrow()
+    table = model.searcher().from_history.add(asked.toArrow(), model.catalogue)
     before = model.network.user_vectors(old.encode(table))
     after = grown.network.user_vectors(new.encode(table))
     assert np.allclose(before, after, atol=1e-5)
