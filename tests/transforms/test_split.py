@@ -15,6 +15,7 @@ from sparkrec.transforms import (
     leave_one_out,
     temporal,
 )
+from sparkrec.transforms.match_dataset import SplitBy
 
 COLUMNS = Columns(session="basket")
 SCHEMA = "user_id string, item_id string, timestamp long, position long, basket long"
@@ -96,7 +97,8 @@ def test_temporal(events: DataFrame) -> None:
 
 
 def test_temporal_tests_new_users_when_asked(events: DataFrame) -> None:
-    split = temporal(events, COLUMNS, test_from=30, validation_from=15, new_users="test")
+    conf = SplitBy("temporal", test_from=30, validation_from=15, new_users="test")
+    split = conf.split(events, COLUMNS)
     check_relations(split, events)
     assert queries(split.test) == {0: (["p", "q", "r", "s"], ["t"]), 4: ([], ["z"])}
     # b's events all lie in the validation range.
