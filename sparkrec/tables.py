@@ -58,7 +58,8 @@ def read_table(
             cause = cause.getCause()
         raise DataError(f"{what}: {path} holds no parquet table ({cause.getMessage()})") from None
     require_columns(frame, types or {}, f"{what}: {path}")
-    if not manifest.get("rows", 1) or (foreign and frame.isEmpty()):
+    rows = manifest.get("rows")
+    if rows == 0 or (rows is None and foreign and frame.isEmpty()):
         raise DataError(f"{what}: {path} has no rows")
     return frame
 
