@@ -30,13 +30,13 @@ complete-journey: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
+	$(SUBMIT) -m sparkrec.io.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
 
 # The same with longer histories, for HRM.
 complete-journey-100: complete-journey
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_100_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_100_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.storage schema/hrm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/hrm
+	$(SUBMIT) -m sparkrec.io.storage schema/hrm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/hrm
 
 # `make complete-journey` below demo/, from raw files to recommendations.
 demo: export MY_S3_BUCKET := $(CURDIR)/demo
@@ -61,23 +61,23 @@ ml-1m: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
 	for model in dssm dssm_features simplex hrm gru4rec sasrec; do \
-		$(SUBMIT) -m sparkrec.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
+		$(SUBMIT) -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
 
 # Needs RSC15=<folder with the files that conf/prepare_rsc15.yaml names>.
 rsc15: install
 	$(SUBMIT) jobs/prepare_rsc15.py --conf conf/prepare_rsc15.yaml
-	$(SUBMIT) -m sparkrec.storage schema/gru4rec/rsc15 $(MY_S3_BUCKET)/rsc15/schema/gru4rec
+	$(SUBMIT) -m sparkrec.io.storage schema/gru4rec/rsc15 $(MY_S3_BUCKET)/rsc15/schema/gru4rec
 
 # Needs TAFENG=<folder with tafeng_merged.json>.
 tafeng: install
 	$(SUBMIT) jobs/prepare_tafeng.py --conf conf/prepare_tafeng.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_tafeng.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_tafeng.yaml
-	$(SUBMIT) -m sparkrec.storage schema/hrm/tafeng $(MY_S3_BUCKET)/tafeng/schema/hrm
+	$(SUBMIT) -m sparkrec.io.storage schema/hrm/tafeng $(MY_S3_BUCKET)/tafeng/schema/hrm
 
 results: install
-	$(SUBMIT) -m sparkrec.evaluation.results
+	$(SUBMIT) -m sparkrec.pipeline.results
 
 # Needs the tables of `make ml-1m`, and for recommend.py the run of conf/dssm_batch_neg_ml_1m.yaml.
 bench: install

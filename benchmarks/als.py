@@ -21,7 +21,7 @@ from _measure import Figures, fastest, in_child, measure, report, start_session
 from pyspark.sql import SparkSession
 from scipy import sparse  # type: ignore[import-untyped]
 
-from sparkrec.baselines.als import ALS, ALSConfig, ALSModel
+from sparkrec.baselines.als.als import ALS, ALSConfig, ALSModel
 
 K = 20
 SEED = 1

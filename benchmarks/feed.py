@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
+from sparkrec.feed.feed import Feed, FeedSettings, column_names
 from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.training.data.feed import Feed, FeedSettings, column_names
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step.objective import TwoTowerLoss
 from sparkrec.training.step.optimizers import make_optimizers
@@ -30,7 +30,7 @@ USERS, ITEMS, GROUP = 6040, 3700, 32_768
 
 
 def write_rows(folder: Path, rows: int, seed: int) -> None:
-    """Encoded rows as `training.data.encode` writes them, one row group a file."""
+    """Encoded rows as `encoding.encode` writes them, one row group a file."""
     rng = np.random.default_rng(seed)
     shares = 1 / np.arange(1, ITEMS + 1)
     folder.mkdir(parents=True)

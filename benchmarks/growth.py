@@ -22,9 +22,9 @@ from sparkrec.datasets.synthetic import Shape, synthetic_events
 from sparkrec.retrieval.base import Retriever
 
 METHODS = {
-    "ItemCF": "sparkrec.baselines.item_cf",
-    "Swing": "sparkrec.baselines.swing",
-    "ALS": "sparkrec.baselines.als",
+    "ItemCF": "sparkrec.baselines.item_to_item.item_cf",
+    "Swing": "sparkrec.baselines.item_to_item.swing",
+    "ALS": "sparkrec.baselines.als.als",
 }
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 

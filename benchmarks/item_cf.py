@@ -18,7 +18,7 @@ from _measure import Figures, fastest, in_child, measure, report, start_session
 from pyspark.sql import SparkSession
 from scipy import sparse  # type: ignore[import-untyped]
 
-from sparkrec.baselines.item_cf import ItemCF, ItemCFModel
+from sparkrec.baselines.item_to_item.item_cf import ItemCF, ItemCFModel
 from sparkrec.datasets.synthetic import synthetic_events
 
 K = 100

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _measure import measure, report, start_session
 
-from sparkrec.publishing import publish
+from sparkrec.io.publishing import publish
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
 

@@ -14,7 +14,7 @@ import pandas as pd
 from _measure import Figures, fastest, measure, report, start_session
 from pyspark.sql import DataFrame
 
-from sparkrec.baselines.swing import Swing, SwingModel
+from sparkrec.baselines.item_to_item.swing import Swing, SwingModel
 from sparkrec.datasets.synthetic import synthetic_events
 
 NO_LIMIT = 1_000_000

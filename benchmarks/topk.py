@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from _measure import Figures, fastest, report
 
-from sparkrec.retrieval.index import VectorIndex
-from sparkrec.retrieval.settings import Retrieval
+from sparkrec.retrieval.search.index import VectorIndex
+from sparkrec.retrieval.search.settings import Retrieval
 
 K = 20
 Floats = npt.NDArray[np.float32]

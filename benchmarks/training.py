@@ -25,9 +25,9 @@ from sparkrec.models.simplex import SimpleX, SimpleXConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step import optimizers
-from sparkrec.training.step.lanes import session_steps
 from sparkrec.training.step.objectives import objective
 from sparkrec.training.step.optimizers import RowAdam, dense_parameters, make_optimizers
+from sparkrec.training.step.session_batches import session_steps
 
 WARM_UP = 20
 

@@ -2,11 +2,11 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.baselines.als import ALS, ALSConfig
-from sparkrec.baselines.job import CountJob
-from sparkrec.cli import run_job
-from sparkrec.evaluation.job import read_inputs, retriever_params
-from sparkrec.evaluation.run import Run
+from sparkrec.baselines.als.als import ALS, ALSConfig
+from sparkrec.pipeline.cli import run_job
+from sparkrec.pipeline.counted import CountJob
+from sparkrec.pipeline.inputs import read_inputs, retriever_params
+from sparkrec.pipeline.run import Run
 
 
 def main(job: CountJob[ALSConfig], spark: SparkSession) -> None:

@@ -2,10 +2,10 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.baselines.global_hot import GlobalHot, GlobalHotJob
-from sparkrec.cli import run_job
-from sparkrec.evaluation.job import read_inputs, retriever_params
-from sparkrec.evaluation.run import Run
+from sparkrec.baselines.popularity.global_hot import GlobalHot, GlobalHotJob
+from sparkrec.pipeline.cli import run_job
+from sparkrec.pipeline.inputs import read_inputs, retriever_params
+from sparkrec.pipeline.run import Run
 
 
 def main(job: GlobalHotJob, spark: SparkSession) -> None:

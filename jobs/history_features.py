@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
+from sparkrec.pipeline.cli import run_job
 from sparkrec.transforms.features import HistoryFeatures, write_history_features
 
 

@@ -2,11 +2,11 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.baselines.item_cf import ItemCF, ItemCFConfig
-from sparkrec.baselines.job import CountJob, item_to_item_model
-from sparkrec.cli import run_job
-from sparkrec.evaluation.job import read_inputs, retriever_params
-from sparkrec.evaluation.run import Run
+from sparkrec.baselines.item_to_item.item_cf import ItemCF, ItemCFConfig
+from sparkrec.pipeline.cli import run_job
+from sparkrec.pipeline.counted import CountJob, item_to_item_model
+from sparkrec.pipeline.inputs import read_inputs, retriever_params
+from sparkrec.pipeline.run import Run
 
 
 def main(job: CountJob[ItemCFConfig], spark: SparkSession) -> None:

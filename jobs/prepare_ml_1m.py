@@ -5,8 +5,8 @@ The raw files are fetched by `python -m sparkrec.datasets.download ml-1m DIR`.
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.movielens import PrepareMovieLens, prepare_movielens
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: PrepareMovieLens, spark: SparkSession) -> None:

@@ -2,8 +2,8 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.rsc15 import PrepareRSC15, prepare_rsc15
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: PrepareRSC15, spark: SparkSession) -> None:

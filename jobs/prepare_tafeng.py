@@ -2,8 +2,8 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.tafeng import PrepareTaFeng, prepare_tafeng
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: PrepareTaFeng, spark: SparkSession) -> None:

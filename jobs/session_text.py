@@ -2,8 +2,8 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
 from sparkrec.datasets.session_text import SessionText, convert
+from sparkrec.pipeline.cli import run_job
 
 
 def main(config: SessionText, spark: SparkSession) -> None:

@@ -2,8 +2,8 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
-from sparkrec.evaluation.show import Show, show_recommendations
+from sparkrec.pipeline.cli import run_job
+from sparkrec.pipeline.show import Show, show_recommendations
 
 
 def main(config: Show, spark: SparkSession) -> None:

@@ -2,11 +2,11 @@
 
 from pyspark.sql import SparkSession
 
-from sparkrec.cli import run_job
-from sparkrec.evaluation.job import read_inputs
-from sparkrec.evaluation.run import Run
 from sparkrec.models.simplex import SimpleXConfig
-from sparkrec.training.job import TwoTowerJob, two_tower_estimator
+from sparkrec.pipeline.cli import run_job
+from sparkrec.pipeline.inputs import read_inputs
+from sparkrec.pipeline.neural import TwoTowerJob, two_tower_estimator
+from sparkrec.pipeline.run import Run
 
 
 def main(job: TwoTowerJob[SimpleXConfig], spark: SparkSession) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec.s3 import _client as s3_client
+from sparkrec.io.s3 import _client as s3_client
 from sparkrec.session import open_session
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sparkrec.config import load_config
-from sparkrec.evaluation.job import RetrievalJob
+from sparkrec.config.load import load_config
+from sparkrec.pipeline.inputs import RetrievalJob
 
 REPO = Path(__file__).parents[1]
 CONFS = sorted((REPO / "conf").glob("*.yaml"))

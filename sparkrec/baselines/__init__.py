@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sparkrec.baselines.global_hot import GlobalHot
-from sparkrec.baselines.personal_top import PersonalTop
+from sparkrec.baselines.popularity.global_hot import GlobalHot
+from sparkrec.baselines.popularity.personal_top import PersonalTop
 from sparkrec.retrieval.base import Retriever
 
 YARDSTICKS: dict[str, type[Retriever]] = {"global_hot": GlobalHot, "personal_top": PersonalTop}

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
+from sparkrec.io import storage
 
 # What the till records beside products: fuel, coupons, gift cards, donations, deposits, supplies.
 NON_PRODUCT_DEPARTMENTS = (

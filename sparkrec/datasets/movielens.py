@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
 from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
+from sparkrec.io import storage
 
 # The order of the 19 flags at the end of a line of u.item (u.genre).
 GENRES_100K = (

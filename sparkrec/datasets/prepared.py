@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
 
-from sparkrec import storage
 from sparkrec.errors import DataError
-from sparkrec.publishing import check_output
-from sparkrec.tables import write_table
+from sparkrec.io import storage
+from sparkrec.io.publishing import check_output
+from sparkrec.io.tables import write_table
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec import storage
 from sparkrec.columns import Columns
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.errors import DataError
-from sparkrec.publishing import check_output, publish
-from sparkrec.tables import KEY_TYPES, read_table, write_table
+from sparkrec.io import storage
+from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.transforms.windows import user_items
 
 log = logging.getLogger("sparkrec.session_text")

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError
+from sparkrec.io import storage
 
 
 @dataclass(frozen=True)

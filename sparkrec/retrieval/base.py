@@ -14,11 +14,11 @@ from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
-from sparkrec import storage
 from sparkrec.columns import Columns
+from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError, StorageError
-from sparkrec.publishing import publish, read_manifest
-from sparkrec.retrieval.catalogue import Catalogue
+from sparkrec.io import storage
+from sparkrec.io.publishing import publish, read_manifest
 from sparkrec.retrieval.recommend import Searcher, recommend
 
 M = TypeVar("M", bound="RetrievalModel")

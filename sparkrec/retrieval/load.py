@@ -2,19 +2,19 @@
 
 import importlib
 
-from sparkrec import storage
 from sparkrec.errors import StorageError
-from sparkrec.publishing import read_manifest
+from sparkrec.io import storage
+from sparkrec.io.publishing import read_manifest
 from sparkrec.retrieval.base import RetrievalModel
 
 # Where the class of a saved model is; the models of the registry (`sparkrec.models`) are made by
 # `training.retrievers`, which alone needs Torch.
 _COUNTED = {
-    "GlobalHotModel": "sparkrec.baselines.global_hot",
-    "PersonalTopModel": "sparkrec.baselines.personal_top",
-    "ItemCFModel": "sparkrec.baselines.item_cf",
-    "SwingModel": "sparkrec.baselines.swing",
-    "ALSModel": "sparkrec.baselines.als",
+    "GlobalHotModel": "sparkrec.baselines.popularity.global_hot",
+    "PersonalTopModel": "sparkrec.baselines.popularity.personal_top",
+    "ItemCFModel": "sparkrec.baselines.item_to_item.item_cf",
+    "SwingModel": "sparkrec.baselines.item_to_item.swing",
+    "ALSModel": "sparkrec.baselines.als.als",
 }
 _NEURAL = "sparkrec.training.retrievers"
 

@@ -12,13 +12,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec import storage
 from sparkrec.errors import DataError
-from sparkrec.publishing import check_output, publish
+from sparkrec.io import storage
+from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.recommend import RECOMMENDED
-from sparkrec.tables import KEY_TYPES, read_table, write_table
 from sparkrec.transforms.history import add_item_features
 from sparkrec.transforms.windows import user_items
 

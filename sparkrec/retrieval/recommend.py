@@ -13,9 +13,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
+from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
-from sparkrec.retrieval.catalogue import Catalogue
-from sparkrec.retrieval.topk import Floats, Ints
+from sparkrec.retrieval.search.topk import Floats, Ints
 
 RECOMMENDED = "recommended"
 _BATCH_ROWS = 4096

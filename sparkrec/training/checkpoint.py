@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sparkrec import storage
 from sparkrec.errors import TrainingError
-from sparkrec.publishing import MANIFEST, publish
+from sparkrec.io import storage
+from sparkrec.io.publishing import MANIFEST, publish
 
 _KEPT = 2
 _RANDOM = "random_state"

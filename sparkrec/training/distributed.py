@@ -15,12 +15,12 @@ from typing import Any
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
 from sparkrec.errors import TrainingError
+from sparkrec.io import storage
 from sparkrec.session import is_local, local_cores, package_zip
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.loop import FINAL_STATE, Rank, train
-from sparkrec.training.task import TrainingTask
+from sparkrec.training.spec import TrainingTask
 
 log = logging.getLogger("sparkrec.training")
 

@@ -19,25 +19,17 @@ from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
 from torch import Tensor
 
-from sparkrec import config as configs
-from sparkrec import storage
-from sparkrec.errors import ConfigError
-from sparkrec.models.gru4rec import GRU4Rec
-from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.retrieval.catalogue import Catalogue
-from sparkrec.retrieval.index import VectorIndex
-from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.blocks import BlockRetriever, param_name
-from sparkrec.training.checkpoint import read_tensors, write_tensors
-from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_rows
-from sparkrec.training.data.fit_sides import SideSettings, fit_sides, plain_schema
-from sparkrec.training.data.queries import (
+from sparkrec.config import load as configs
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_rows
+from sparkrec.encoding.fit_sides import SideSettings, fit_sides, plain_schema
+from sparkrec.encoding.queries import (
     FromHistory,
     join_users,
     query_features,
     validation_arrays,
 )
-from sparkrec.training.data.rows import (
+from sparkrec.encoding.rows import (
     HISTORY_LENGTH,
     check_lists,
     hold_out_last,
@@ -45,11 +37,19 @@ from sparkrec.training.data.rows import (
     row_counts,
     with_history_features,
 )
-from sparkrec.training.data.sides import ItemEncoder, QueryEncoder
+from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
+from sparkrec.errors import ConfigError
+from sparkrec.io import storage
+from sparkrec.models.gru4rec import GRU4Rec
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.retrieval.search.index import VectorIndex
+from sparkrec.retrieval.two_tower import Network, TwoTowerModel
+from sparkrec.schema.parser import FeatureSchema
+from sparkrec.training.blocks import BlockRetriever, param_name
+from sparkrec.training.checkpoint import read_tensors, write_tensors
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.loop import FINAL
-from sparkrec.training.model import Network, TwoTowerModel
-from sparkrec.training.task import TrainingTask
+from sparkrec.training.spec import TrainingTask
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives
 

@@ -18,19 +18,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sparkrec import storage
 from sparkrec.errors import TrainingError
+from sparkrec.feed.feed import Feed, FeedSettings
+from sparkrec.io import storage
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
-from sparkrec.training.data.feed import Feed, FeedSettings
 from sparkrec.training.reduce import average_gradients, same_start
+from sparkrec.training.spec import TrainingTask
 from sparkrec.training.step.auc import StreamingAUC
-from sparkrec.training.step.lanes import session_steps
 from sparkrec.training.step.objective import Objective
 from sparkrec.training.step.objectives import objective
 from sparkrec.training.step.optimizers import dense_parameters, make_optimizers, set_learning_rate
-from sparkrec.training.task import TrainingTask
+from sparkrec.training.step.session_batches import session_steps
 from sparkrec.training.validate import Validation, improved
 
 log = logging.getLogger("sparkrec.training")

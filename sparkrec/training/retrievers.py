@@ -7,10 +7,10 @@ from pyspark.ml.param import Param, Params
 
 from sparkrec.models import model_classes
 from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.retrieval.settings import Retrieval
+from sparkrec.retrieval.search.settings import Retrieval
+from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.training.blocks import param_name
 from sparkrec.training.estimator import TwoTowerRetriever
-from sparkrec.training.model import TwoTowerModel
 from sparkrec.training.sequences import SequenceRetriever
 from sparkrec.training.settings import Loss, Training
 

@@ -4,12 +4,12 @@ from typing import Any, ClassVar
 
 from pyspark.sql import DataFrame
 
+from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_windows
+from sparkrec.encoding.fit_sides import plain_schema
+from sparkrec.encoding.rows import hold_out_last
+from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.data.encode import LABEL, NEGATIVES, Encoded, encode_windows
-from sparkrec.training.data.fit_sides import plain_schema
-from sparkrec.training.data.rows import hold_out_last
-from sparkrec.training.data.sides import QueryEncoder
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.settings import Loss
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sparkrec.errors import ConfigError
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
-from sparkrec.training.model import Network
-from sparkrec.training.task import TrainingTask
+from sparkrec.retrieval.two_tower import Network
+from sparkrec.training.spec import TrainingTask
 
 
 def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.columns import Columns
-from sparkrec.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
+from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
 from sparkrec.transforms.history import add_history
 
 

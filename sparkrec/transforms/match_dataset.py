@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec import storage
 from sparkrec.columns import Columns
-from sparkrec.tables import write_table
+from sparkrec.io import storage
+from sparkrec.io.tables import write_table
 from sparkrec.transforms import filters
 from sparkrec.transforms.features import read_events
 from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives

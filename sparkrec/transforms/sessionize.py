@@ -6,10 +6,10 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from sparkrec import storage
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError
-from sparkrec.tables import write_table
+from sparkrec.io import storage
+from sparkrec.io.tables import write_table
 from sparkrec.transforms._common import require_at_least, require_events
 from sparkrec.transforms.features import read_events
 

@@ -17,7 +17,7 @@ from sparkrec.datasets.complete_journey import (
     prepare_complete_journey,
 )
 from sparkrec.errors import DataError, StorageError
-from sparkrec.tables import read_table
+from sparkrec.io.tables import read_table
 
 
 def config(folder: Path, source: str | None) -> PrepareCompleteJourney:

@@ -12,7 +12,7 @@ from sparkrec.datasets.movielens import (
     year_of,
 )
 from sparkrec.errors import DataError, StorageError
-from sparkrec.tables import read_table
+from sparkrec.io.tables import read_table
 
 RATINGS = ["2::10::5::978300000", "1::10::3::978300000", "1::20::4::978300000"]
 USERS = ["1::F::1::10::48067", "2::M::56::16::70072-12"]

@@ -9,10 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.columns import Columns
-from sparkrec.config import from_json, load_config
+from sparkrec.config.load import from_json, load_config
 from sparkrec.datasets.tables import PrepareOwn, prepare_own
 from sparkrec.errors import ConfigError, DataError, StorageError
-from sparkrec.tables import read_table
+from sparkrec.io.tables import read_table
 
 REPO = Path(__file__).parents[2]
 COLUMNS = {"user": "u", "item": "i", "timestamp": "t"}

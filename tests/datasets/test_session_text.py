@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.datasets.session_text import SessionText, SessionTextInput, convert
 from sparkrec.errors import DataError, StorageError
-from sparkrec.tables import write_table
+from sparkrec.io.tables import write_table
 
 
 def run(spark: SparkSession, target: Path, source: SessionTextInput, bad: int = 0) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec import storage
-from sparkrec.cli import run_job
-from sparkrec.publishing import publish
-from sparkrec.tables import write_table
+from sparkrec.io import storage
+from sparkrec.io.publishing import publish
+from sparkrec.io.tables import write_table
+from sparkrec.pipeline.cli import run_job
 
 REPO = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkrec import storage
-from sparkrec.publishing import is_published
+from sparkrec.io import storage
+from sparkrec.io.publishing import is_published
 
 # ------------------------------------------------------------------------------- before Spark
 

@@ -8,14 +8,14 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec.baselines.item_cf import ItemCF
+from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
+from sparkrec.encoding.fit_sides import plain_schema
 from sparkrec.errors import DataError, SchemaError, StorageError
+from sparkrec.io.tables import write_table
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
-from sparkrec.tables import write_table
-from sparkrec.training.data.fit_sides import plain_schema
 from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec
 from sparkrec.transforms import add_history
 

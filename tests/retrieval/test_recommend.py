@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
-from sparkrec.retrieval.catalogue import Catalogue
 from sparkrec.retrieval.recommend import popular_items, ragged_items, recommend
-from sparkrec.retrieval.topk import top_k
+from sparkrec.retrieval.search.topk import top_k
 
 Ints = npt.NDArray[np.int64]
 

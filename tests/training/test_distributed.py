@@ -12,8 +12,8 @@ import psutil
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec import storage
 from sparkrec.errors import TrainingError
+from sparkrec.io import storage
 from sparkrec.training.retrievers import DSSM
 
 pytestmark = pytest.mark.slow

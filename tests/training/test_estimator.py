@@ -14,14 +14,14 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError, SchemaError
+from sparkrec.feed import _petastorm
 from sparkrec.models.dssm import DSSMConfig
-from sparkrec.retrieval.settings import Retrieval
+from sparkrec.retrieval.search.settings import Retrieval
+from sparkrec.retrieval.two_tower import Network
 from sparkrec.schema.parser import FeatureSchema, feature_schema
-from sparkrec.training.data import _petastorm
-from sparkrec.training.model import Network
 from sparkrec.training.retrievers import DSSM, DSSMModel, retriever_class
 from sparkrec.training.settings import EarlyStopping, Loss, Training
-from sparkrec.training.task import TrainingTask
+from sparkrec.training.spec import TrainingTask
 from sparkrec.training.warm_start import grown_weights
 
 USERS, ITEMS = 20, 12

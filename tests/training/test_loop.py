@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sparkrec.errors import TrainingError
+from sparkrec.feed import _petastorm
+from sparkrec.feed.feed import column_names
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training import checkpoint, loop
-from sparkrec.training.data import _petastorm
-from sparkrec.training.data.feed import column_names
 from sparkrec.training.loop import FINAL, FINAL_STATE, train
 from sparkrec.training.settings import EarlyStopping, Loss, Training
-from sparkrec.training.task import TrainingTask
+from sparkrec.training.spec import TrainingTask
 from sparkrec.training.validate import Validation
 
 USERS, ITEMS, NEGATIVES = 24, 20, 3

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.tables import write_table
+from sparkrec.io.tables import write_table
 from sparkrec.transforms.sessionize import Sessionize, SessionizeInput, sessionize, write_sessions
 
 COLUMNS = Columns(session="session_id")

@@ -19,7 +19,7 @@ from sparkrec.datasets.raw.timestamps import (
     to_seconds,
 )
 from sparkrec.errors import DataError
-from sparkrec.tables import KEY_TYPES, NUMBER_TYPES, require_columns
+from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
 
 STATUS, TEXT = "__status", "__text"
 GOOD = "good"

@@ -16,8 +16,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec import storage
 from sparkrec.errors import DataError, StorageError
+from sparkrec.io import storage
 
 ORDER = "__order"
 CORRUPT = "__corrupt"

@@ -11,7 +11,7 @@ from torch import nn
 
 from sparkrec.nn.embedding import ItemTable, PooledEmbedding
 from sparkrec.training.settings import Training
-from sparkrec.training.step._rows import adagrad, adagrad_rows, adam_rows
+from sparkrec.training.step.sparse_kernels import adagrad, adagrad_rows, adam_rows
 
 
 class AdagradMomentum(torch.optim.Optimizer):

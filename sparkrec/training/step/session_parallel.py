@@ -18,7 +18,7 @@ from sparkrec.training.step.objective import Objective, Scored
 
 
 class SessionParallelLoss(Objective):
-    """Training rows are steps of lanes (see `training.step.lanes`); states are carried from one to
+    """Training rows are steps of lanes (see `session_batches`); states are carried from one to
     the next, gradients are not.
 
     A batch holds `input`, `target`, `starts` and `kept`, [lanes].

@@ -10,8 +10,8 @@ from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step import session_parallel
-from sparkrec.training.step.lanes import session_steps
 from sparkrec.training.step.objectives import objective
+from sparkrec.training.step.session_batches import session_steps
 from sparkrec.training.step.session_parallel import SessionParallelLoss
 
 FEATURES = torch.arange(10)[:, None]

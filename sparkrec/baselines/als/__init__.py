@@ -1,0 +1,1 @@
+"""ALS, matrix factorisation."""

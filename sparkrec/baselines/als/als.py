@@ -1,0 +1,257 @@
+"""ALS: matrix factorisation by alternating least squares, Spark MLlib's, for implicit feedback.
+
+Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM'08). Users and
+items get vectors of `rank` numbers; the score is their product. It knows no order of events: what
+the user did lately counts only where the query's history is folded in with a `decay` below 1.
+
+Limits: item vectors are held by the driver and by every Python worker, at 4 bytes * rank an item
+(a worker needs some 200 MB more for a batch); user vectors stay on the executors, and on disk.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pyspark.ml import recommendation
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
+from safetensors.numpy import load, save
+
+from sparkrec.baselines.als import _mllib as mllib
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.errors import DataError
+from sparkrec.io import storage
+from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
+from sparkrec.retrieval.answering.als import ALSSearcher
+from sparkrec.retrieval.answering.fold_in import FoldIn, Objective, Weighting
+from sparkrec.retrieval.base import RetrievalModel, require_history
+from sparkrec.retrieval.params import ConfigParams, ConfigRetriever
+from sparkrec.retrieval.search.topk import Floats
+
+
+@dataclass(frozen=True)
+class ALSConfig:
+    """The `model:` block of ALS.
+
+    Attributes
+    ----------
+    rank
+        Length of the vectors.
+    reg_param
+        Regularisation; MLlib multiplies it by the number of ratings of the user or item.
+    alpha
+        A pair with the rating r has the confidence 1 + alpha * r (implicit).
+    max_iter
+        Rounds, each of all items and then all users.
+    implicit_prefs
+        Ratings say how sure it is that the user likes the item, and a missing one that perhaps
+        not; false for the ratings themselves to be predicted.
+    nonnegative
+        Let no number of a vector be below 0.
+    rating_col
+        Column of the rating, rows without one are left out; each event is a rating of 1 where
+        none is named. Implicit: one below 0 is a dislike, of confidence 1 + alpha * |r|.
+    duplicates
+        Several events of a user and an item: `sum` of their ratings, or `once`, the largest
+        rating. For ratings to be predicted (not implicit), `once` is the one that makes sense.
+    checkpoint_interval
+        Rounds after which the factors are written down, so that their lineage does not grow;
+        -1 for never.
+    num_user_blocks, num_item_blocks
+        Partitions of the factors. The random start depends on them, so they do not follow from
+        the cluster's size.
+    fold_in
+        What answers a query: `factors`, the user's own vector from training, or one solved from
+        the history for a user whom train did not have; `history`, always the latter.
+    decay
+        Weight of an event of the history that has a known later ones: decay**a.
+    max_history
+        Latest known events of the history that count; 0 for all.
+    """
+
+    rank: int = 64
+    reg_param: float = 0.1
+    alpha: float = 1.0
+    max_iter: int = 10
+    implicit_prefs: bool = True
+    nonnegative: bool = False
+    rating_col: str | None = None
+    duplicates: Literal["sum", "once"] = "sum"
+    checkpoint_interval: int = 10
+    num_user_blocks: int = 10
+    num_item_blocks: int = 10
+    fold_in: Literal["factors", "history"] = "factors"
+    decay: float = 1.0
+    max_history: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "max_iter", "num_user_blocks", "num_item_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.reg_param <= 0:
+            raise ValueError("reg_param must be above 0, or a short history has no one solution")
+        for name in ("alpha", "max_history"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0")
+        if not 0 < self.decay <= 1:
+            raise ValueError("decay must be above 0 and at most 1")
+        if self.checkpoint_interval < 1 and self.checkpoint_interval != -1:
+            raise ValueError("checkpoint_interval must be at least 1, or -1 for never")
+        for name, known in (("duplicates", ("sum", "once")), ("fold_in", ("factors", "history"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}")
+
+
+class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
+    """Item vectors, user vectors on the executors, and what folding in a history needs.
+
+    Attributes
+    ----------
+    item_vectors
+        float32 [items, rank], in the catalogue's order; zeros for an item without a rating.
+    user_vectors
+        One row a user: `_sr_user`, the raw id, and `_sr_factor`, array<float> [rank]. Until the
+        model is saved they are kept on the executors (memory, then disk), and lost with them.
+    mean_rating
+        The rating that an event of a history is taken to have: the mean of train's events
+        (implicit: of those above 0).
+    """
+
+    config_class = ALSConfig
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        item_vectors: Floats,
+        user_vectors: DataFrame,
+        mean_rating: float,
+    ) -> None:
+        super().__init__()
+        self.catalogue, self.item_vectors, self.user_vectors = catalogue, item_vectors, user_vectors
+        self.mean_rating = mean_rating
+
+    def searcher(self) -> ALSSearcher:
+        config = self.config
+        objective = Objective(
+            config.reg_param, config.alpha, config.implicit_prefs, config.nonnegative
+        )
+        weighting = Weighting(
+            config.decay, config.max_history, self.mean_rating, config.duplicates == "once"
+        )
+        fold_in = FoldIn(self.item_vectors, objective)
+        return ALSSearcher(self.catalogue, fold_in, weighting, self.get("history_col"))
+
+    def prepare_queries(self, queries: DataFrame) -> DataFrame:
+        """Add the users' own vectors, where those are to answer."""
+        require_history(queries, self.get("history_col"))
+        if self.get("fold_in") == "history":
+            return queries
+        user = self.get("user_col")
+        if user not in queries.columns:
+            raise DataError(
+                f"queries have no column `{user}` (they have {', '.join(queries.columns)}), by "
+                "which to find the users' vectors; with fold_in: history they need none"
+            )
+        given, known = (
+            frame.schema[name].dataType
+            for frame, name in ((queries, user), (self.user_vectors, mllib.USER))
+        )
+        if isinstance(given, StringType) != isinstance(known, StringType):
+            raise DataError(
+                f"queries: column `{user}` is {given.simpleString()}, but in train it was "
+                f"{known.simpleString()}"
+            )
+        same = F.col(user) == F.col(mllib.USER)
+        return queries.join(self.user_vectors, same, "left").drop(mllib.USER)
+
+    def write_parts(self, folder: str) -> dict[str, Any]:
+        self.catalogue.write(storage.join(folder, "items.parquet"))
+        content = save({"items": np.ascontiguousarray(self.item_vectors)})
+        storage.write_bytes(storage.join(folder, "vectors.safetensors"), content)
+        users = storage.join(folder, "users")
+        self.user_vectors.write.parquet(storage.spark_path(users))
+        # Spark's own marks and checksums; the manifest says what belongs to the model.
+        for file in storage.list_files(users):
+            if not file.name.endswith(".parquet"):
+                storage.remove(storage.join(users, file.name))
+        return {"mean_rating": self.mean_rating}
+
+    @classmethod
+    def read_parts(cls, folder: str, description: dict[str, Any]) -> "ALSModel":
+        users = storage.spark_path(storage.join(folder, "users"))
+        return cls(
+            Catalogue.read(storage.join(folder, "items.parquet")),
+            load(storage.read_bytes(storage.join(folder, "vectors.safetensors")))["items"],
+            SparkSession.active().read.parquet(users),
+            description["mean_rating"],
+        )
+
+
+class ALS(ConfigRetriever[ALSConfig]):
+    """Factorises train's users and items with Spark MLlib's ALS.
+
+    Parameters
+    ----------
+    config
+        The `model:` block of a conf; the defaults of `ALSConfig` without one.
+    work_path
+        Folder for checkpoints, which all workers reach; they are removed after the fit. By
+        default a local temporary folder where Spark itself is local, else the checkpoint
+        directory of the Spark context, if it has one.
+    params
+        By name: those of every retriever, `seed`, and the attributes of `ALSConfig`.
+
+    Notes
+    -----
+    Raw ids of any type are numbered on Spark: items by their place in the catalogue, users within
+    hash partitions, never all in one place; 2**31 / num_user_blocks users fit into a partition.
+    Ratings reach MLlib sorted, in partitions that follow from the data and `num_user_blocks`
+    alone, so the same events and seed give the same vectors in whatever order and partitions they
+    came (on several machines, up to the order in which MLlib adds up floats).
+
+    Shuffles the events once, and the vectors twice a round. Time of a round is about
+    pairs * rank^2 + (users + items) * rank^3.
+    """
+
+    config_class = ALSConfig
+    model_class = ALSModel
+
+    seed = Param(Params._dummy(), "seed", "of the random start", TypeConverters.toInt)
+
+    def __init__(
+        self, config: ALSConfig | None = None, *, work_path: str | None = None, **params: Any
+    ) -> None:
+        super().__init__(config)
+        self.work_path = work_path
+        self._setDefault(seed=0)
+        self.set_params(**params)
+
+    def _fit(self, dataset: DataFrame) -> ALSModel:
+        config, user, item = self.config, self.get("user_col"), self.get("item_col")
+        once = config.duplicates == "once"
+        rated = {} if config.rating_col is None else {config.rating_col: NUMBER_TYPES}
+        require_columns(dataset, {user: KEY_TYPES, item: KEY_TYPES, **rated}, "train")
+        catalogue = Catalogue.of(dataset, item)
+        pairs = mllib.pair_events(dataset, user, item, config.rating_col, once).persist()
+        try:
+            mean_rating = mllib.mean_rating(pairs, config.implicit_prefs)
+            found = mllib.factorize(pairs, catalogue, self._mllib(config), self.work_path)
+        finally:
+            pairs.unpersist()
+        return self._copyValues(ALSModel(catalogue, *found, mean_rating))
+
+    def _mllib(self, config: ALSConfig) -> recommendation.ALS:
+        return recommendation.ALS(
+            rank=config.rank,
+            maxIter=config.max_iter,
+            regParam=config.reg_param,
+            numUserBlocks=config.num_user_blocks,
+            numItemBlocks=config.num_item_blocks,
+            implicitPrefs=config.implicit_prefs,
+            alpha=config.alpha,
+            nonnegative=config.nonnegative,
+            checkpointInterval=config.checkpoint_interval,
+            seed=self.get("seed"),
+        )

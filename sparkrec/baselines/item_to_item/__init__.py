@@ -1,0 +1,1 @@
+"""ItemCF and Swing: neighbours of items, counted on Spark."""

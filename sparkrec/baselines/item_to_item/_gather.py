@@ -1,0 +1,67 @@
+"""From the Arrow batches of a partition of events to the rows of its users."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from sparkrec.baselines.item_to_item._user_rows import How, UserRows, user_rows
+from sparkrec.columns import Columns
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.errors import DataError
+from sparkrec.io.tables import NUMBER_TYPES
+
+
+def order_columns(events: DataFrame, columns: Columns) -> list[str]:
+    """The columns that say what came after what."""
+    timestamp, position = columns.timestamp, columns.position
+    if timestamp not in events.columns:
+        raise DataError(
+            f"train has no column `{timestamp}` (it has {', '.join(events.columns)}), which the "
+            "order of a user's events needs"
+        )
+    names = [timestamp, position] if position in events.columns else [timestamp]
+    for name in names:
+        kind = events.schema[name].dataType
+        if not isinstance(kind, (*NUMBER_TYPES, T.TimestampType, T.DateType)):
+            raise DataError(
+                f"train: column `{name}` is {kind.simpleString()}, but must be a number or a time"
+            )
+    return names
+
+
+def gathered(
+    batches: list[pa.RecordBatch], catalogue: Catalogue, max_items: int | None, how: How, seed: int
+) -> UserRows:
+    """The rows of all users of a partition; see `user_rows`. Empties the list of batches.
+
+    Raises
+    ------
+    DataError
+        An item is not in the catalogue.
+    """
+    if not batches:
+        return UserRows(np.zeros(1, np.int64), np.empty(0, np.int32))
+    table = pa.Table.from_batches(batches)
+    batches.clear()
+    items = (catalogue.index(table.column(1)) - 2).astype(np.int32)
+    if items.min(initial=0) < 0:
+        raise DataError(
+            "train has an item that was not there when its items were counted: it gives other rows "
+            "each time it is read; persist or write it first"
+        )
+    order = [_sortable(column) for column in table.columns[2:]]
+    timestamps, positions = (*order, None, None)[:2]
+    return user_rows(
+        table.column(0), items, len(catalogue), timestamps, positions, max_items, how, seed
+    )
+
+
+def _sortable(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    """A column of times or positions as numbers; what has none comes first."""
+    if pa.types.is_floating(column.type):
+        return column.cast(pa.float64()).fill_null(-np.inf).to_numpy()
+    if pa.types.is_date32(column.type):
+        column = column.cast(pa.int32())
+    return column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()

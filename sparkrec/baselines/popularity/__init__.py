@@ -1,0 +1,1 @@
+"""Popular items: for everyone, for a segment, or of the user's own past."""

@@ -1,0 +1,242 @@
+"""Global Hot: the most frequent items of train, the same for everyone or for everyone of a segment.
+
+The yardstick of retrieval: a model that is not well above it has learned nothing about the user.
+Recent events may count more (`window`, `half_life`), and users may be told apart by columns of the
+users table (`segment`), the best that can be done for one of whom nothing else is known.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from sparkrec.baselines.popularity._counted import (
+    CountedModel,
+    count_items,
+    read_parquet,
+    write_parquet,
+)
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.io import storage
+from sparkrec.io.tables import NUMBER_TYPES, require_columns
+from sparkrec.pipeline.inputs import RetrievalJob
+from sparkrec.retrieval.answering.rankings import OVERALL, SEGMENT, Doubles, HotSearcher, Ranking
+from sparkrec.retrieval.params import ConfigRetriever
+
+_UNITS = "_sr_units"
+_PLACE = "_sr_place"
+_DAY = 86_400
+# Weights are added up as whole multiples of 2^-30, so that no sum depends on the order in which
+# Spark adds: good for 30 half-lives, and for 8 billion events of an item.
+_ONE = 1 << 30
+
+
+@dataclass(frozen=True)
+class GlobalHotConfig:
+    """The `model:` block of a Global Hot conf, and the params of `GlobalHot`.
+
+    Attributes
+    ----------
+    window
+        Only events of the last so many days before the latest event of train count; items without
+        one follow, by their count in all of train.
+    half_life
+        An event's weight halves every so many days before the latest event of train.
+    segment
+        Columns that tell users apart, `[gender, age]`: a user gets the top items of the users with
+        the same values, then the overall list. Who has a null among them, or values that train
+        lacks, gets the overall list alone.
+    segment_length
+        Items of a segment's own list. The lists of all segments, 16 bytes an item, stand in memory
+        on the driver and in every Python worker.
+    """
+
+    window: float | None = None
+    half_life: float | None = None
+    segment: tuple[str, ...] = ()
+    segment_length: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("window", "half_life"):
+            days = getattr(self, name)
+            if days is not None and days <= 0:
+                raise ValueError(f"{name} must be above 0 days")
+        if self.segment_length < 1:
+            raise ValueError("segment_length must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalHotJob(RetrievalJob):
+    """Config of jobs/global_hot.py; the `model:` block may be left out."""
+
+    model: GlobalHotConfig = field(default_factory=GlobalHotConfig)
+
+
+class GlobalHotModel(CountedModel):
+    """Recommends items by weight, ties by item id; the score is the weight (by default, the count).
+
+    Attributes
+    ----------
+    overall
+        All items, best first.
+    lists
+        The items of each segment.
+    segments
+        One row a segment, in the order of `lists`, with the values of its columns.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        overall: Ranking,
+        lists: tuple[Ranking, ...] = (),
+        segments: pa.Table | None = None,
+    ) -> None:
+        super().__init__(catalogue)
+        self.overall, self.lists, self.segments = overall, lists, segments
+
+    def searcher(self) -> "HotSearcher":
+        return HotSearcher(self.catalogue, self.overall, self.lists)
+
+    def prepare_queries(self, queries: DataFrame) -> DataFrame:
+        """Add the number of the user's segment, null where it is not known."""
+        if self.segments is None:
+            return queries
+        names = self.segments.column_names
+        wide = _join_segment(queries, self.users, names, self.get("user_col"), "queries")
+        numbers = pa.array(np.arange(len(self.lists), dtype=np.int32))
+        table = queries.sparkSession.createDataFrame(self.segments.append_column(SEGMENT, numbers))
+        return wide.join(F.broadcast(table), names, "left")
+
+    def write_parts(self, folder: str) -> dict[str, Any]:
+        parts = super().write_parts(folder)
+        rankings = [self.overall, *self.lists]
+        lengths = [len(ranking) for ranking in rankings]
+        table = {
+            "segment": np.repeat(np.arange(OVERALL, len(self.lists)), lengths),
+            "item": np.concatenate([ranking.items for ranking in rankings]),
+            "score": np.concatenate([ranking.scores for ranking in rankings]),
+        }
+        write_parquet(pa.table(table), storage.join(folder, "rankings.parquet"))
+        if self.segments is not None:
+            write_parquet(self.segments, storage.join(folder, "segments.parquet"))
+        return {**parts, "segmented": self.segments is not None}
+
+    @classmethod
+    def read_parts(cls, folder: str, description: dict[str, Any]) -> "GlobalHotModel":
+        table = read_parquet(storage.join(folder, "rankings.parquet"))
+        segment, items, scores = (column.to_numpy() for column in table.columns)
+        cuts = np.flatnonzero(np.diff(segment)) + 1
+        overall, *lists = map(Ranking, np.split(items, cuts), np.split(scores, cuts))
+        segments = None
+        if description["segmented"]:
+            segments = read_parquet(storage.join(folder, "segments.parquet"))
+        return cls(cls.read_catalogue(folder), overall, tuple(lists), segments)
+
+
+class GlobalHot(ConfigRetriever[GlobalHotConfig]):
+    """Counts, or adds up the weights of, the events of every item.
+
+    Parameters
+    ----------
+    config
+        The `model:` block of a conf; the defaults of `GlobalHotConfig` without one.
+    users
+        Table with the columns of `segment`, one row a user; not needed where train and the queries
+        have them.
+    params
+        By name: those of every retriever, and the keys of `GlobalHotConfig`.
+    """
+
+    config_class = GlobalHotConfig
+    model_class = GlobalHotModel
+
+    def __init__(
+        self,
+        config: GlobalHotConfig | None = None,
+        *,
+        users: DataFrame | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(config, **params)
+        self.users = users
+
+    def _fit(self, dataset: DataFrame) -> GlobalHotModel:
+        catalogue = count_items(dataset, self.get("item_col"))
+        overall = Ranking.of(catalogue.counts.astype(np.float64), catalogue.order)
+        events = dataset.where(F.col(self.get("item_col")).isNotNull())
+        units = F.lit(_ONE)
+        if self.get("window") is not None or self.get("half_life") is not None:
+            events, units = self._weighed(events)
+            recent = Ranking.of(self._weights(events, units, catalogue), catalogue.order)
+            overall = recent.only(recent.scores > 0).followed_by(overall)
+        model = GlobalHotModel(catalogue, overall)
+        if self.get("segment"):
+            model.lists, model.segments = self._segments(events, units, catalogue)
+        model.users = self.users
+        return self._copyValues(model)
+
+    def _weighed(self, events: DataFrame) -> tuple[DataFrame, Column]:
+        """The events that count, and the weight of each in units of 1 / _ONE."""
+        timestamp, window, half_life = map(self.get, ("timestamp_col", "window", "half_life"))
+        require_columns(events, {timestamp: NUMBER_TYPES}, "train, for window and half_life,")
+        latest = events.agg(F.max(timestamp)).head()
+        age = (F.lit(latest[0] if latest else None) - F.col(timestamp)) / _DAY
+        events = events.where(F.col(timestamp).isNotNull() if window is None else age < window)
+        weight = F.lit(1.0) if half_life is None else F.pow(F.lit(0.5), age / half_life)
+        return events, F.round(weight * _ONE).cast("long")
+
+    def _weights(self, events: DataFrame, units: Column, catalogue: Catalogue) -> Doubles:
+        """[items]: the weights of each item's events, added up."""
+        item = self.get("item_col")
+        table = events.groupBy(item).agg(F.sum(units).alias(_UNITS)).toArrow()
+        weights = np.zeros(len(catalogue))
+        weights[catalogue.index(table.column(item)) - 2] = table.column(_UNITS).to_numpy() / _ONE
+        return weights
+
+    def _segments(
+        self, events: DataFrame, units: Column, catalogue: Catalogue
+    ) -> tuple[tuple[Ranking, ...], pa.Table]:
+        """The list of every segment, and the segments, one row each."""
+        item, user, names = self.get("item_col"), self.get("user_col"), list(self.get("segment"))
+        if item in names:
+            raise ConfigError(f"segment: `{item}` is the item column; name columns of the users")
+        place = Window.partitionBy(*names).orderBy(F.desc(_UNITS), item)
+        table = (
+            _join_segment(events, self.users, names, user, "train")
+            .dropna(subset=names)
+            .groupBy(*names, item)
+            .agg(F.sum(units).alias(_UNITS))
+            .where(F.col(_UNITS) > 0)
+            .withColumn(_PLACE, F.row_number().over(place))
+            .where(F.col(_PLACE) <= self.get("segment_length"))
+            .orderBy(*names, _PLACE)
+            .toArrow()
+        )
+        if not table.num_rows:
+            raise DataError(f"no event of train has a user with {', '.join(names)}")
+        starts = np.flatnonzero(table.column(_PLACE).to_numpy() == 1)
+        items = np.split(catalogue.index(table.column(item)) - 2, starts[1:])
+        scores = np.split(table.column(_UNITS).to_numpy() / _ONE, starts[1:])
+        return tuple(map(Ranking, items, scores)), table.select(names).take(starts)
+
+
+def _join_segment(
+    frame: DataFrame, users: DataFrame | None, names: list[str], user: str, what: str
+) -> DataFrame:
+    """Join those columns of a segment that a frame lacks from the users table."""
+    missing = [name for name in names if name not in frame.columns]
+    if not missing:
+        return frame
+    for table, at, wanted in ((users, "the users table", [user, *missing]), (frame, what, [user])):
+        absent = [name for name in wanted if table is None or name not in table.columns]
+        if absent:
+            raise DataError(
+                f"{what}: segment needs {', '.join(missing)}, but {at} has no column `{absent[0]}`"
+            )
+    assert users is not None
+    return frame.join(users.select(user, *missing).dropDuplicates([user]), user, "left")

@@ -1,0 +1,1 @@
+"""Tables to numbers: the catalogue of items, both sides' encoders, training rows, queries."""

@@ -1,0 +1,114 @@
+"""The items a model knows: raw ids in dense order, and how often train has each."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec.errors import DataError
+from sparkrec.io import storage
+
+Ints = npt.NDArray[np.int64]
+
+PADDING = 0
+UNKNOWN = 1
+_FIRST = 2
+
+
+@dataclass(eq=False)
+class Catalogue:
+    """Items in dense order: item i has the dense index i + 2 (0 is padding, 1 unknown).
+
+    Attributes
+    ----------
+    ids
+        Raw item ids, distinct.
+    counts
+        Events of each in train; 0 for one that only an earlier model saw.
+    """
+
+    ids: pa.Array
+    counts: Ints
+    _lookup: pd.Index | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"ids": self.ids, "counts": self.counts, "_lookup": None}
+
+    @property
+    def order(self) -> Ints:
+        """[items]: the rank of each item among the sorted raw ids; ties are broken by it."""
+        rank = np.empty(len(self.ids), np.int64)
+        rank[np.asarray(pa.compute.sort_indices(self.ids))] = np.arange(len(self.ids))
+        return rank
+
+    @property
+    def popular(self) -> Ints:
+        """Item numbers (from 0) by count, the largest first, ties by raw id."""
+        return np.lexsort((self.order, -self.counts)).astype(np.int64)
+
+    def index(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
+        """Dense indices of raw ids: 0 for null, 1 for an id that is not in the catalogue."""
+        # An id too large for the catalogue's own integers is unknown, not an error.
+        wide = pa.int64() if pa.types.is_integer(self.ids.type) else self.ids.type
+        if self._lookup is None:
+            self._lookup = pd.Index(self.ids.cast(wide).to_numpy(zero_copy_only=False))
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        values = ids.cast(wide)
+        if wide == pa.int64():
+            # numpy has no null integer: it would take floats, which round large ids.
+            values = values.fill_null(0)
+        found = self._lookup.get_indexer(values.to_numpy(zero_copy_only=False)).astype(np.int64)
+        found = np.where(found < 0, UNKNOWN, found + _FIRST)
+        if ids.null_count:
+            found[np.asarray(ids.is_null())] = PADDING
+        return found
+
+    def grow(self, new: "Catalogue") -> "Catalogue":
+        """The items of both: the old ones keep their places; counts are those of `new`."""
+        if self.ids.type != new.ids.type:
+            raise DataError(
+                f"the earlier model's item ids are {self.ids.type}, those of train {new.ids.type}"
+            )
+        added = pa.compute.invert(pa.compute.is_in(new.ids, value_set=self.ids))
+        ids = pa.concat_arrays([self.ids, new.ids.filter(added)])
+        positions = new.index(ids) - _FIRST
+        known = positions >= 0
+        counts = np.where(known, new.counts[np.where(known, positions, 0)], 0)
+        return Catalogue(ids, counts)
+
+    @classmethod
+    def of(cls, events: DataFrame, item: str) -> "Catalogue":
+        """The distinct items of an events table, sorted by id, with their counts."""
+        counted = events.where(F.col(item).isNotNull()).groupBy(item).agg(F.count("*").alias("n"))
+        table = counted.orderBy(item).toArrow().combine_chunks()
+        if not table.num_rows:
+            raise DataError(f"train has no event with a {item}; there is nothing to recommend")
+        ids = table.column(item)
+        ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        if pa.types.is_large_string(ids.type) or pa.types.is_string_view(ids.type):
+            ids = ids.cast(pa.string())
+        return cls(ids, table.column("n").to_numpy().astype(np.int64))
+
+    def write(self, path: str) -> None:
+        """Write as one parquet file: `item_id`, `count`, in dense order."""
+        table = pa.table({"item_id": self.ids, "count": pa.array(self.counts)})
+        sink = pa.BufferOutputStream()
+        pyarrow.parquet.write_table(table, sink)
+        storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def read(cls, path: str) -> "Catalogue":
+        """The catalogue that `write` wrote."""
+        table = pyarrow.parquet.read_table(pa.BufferReader(storage.read_bytes(path)))
+        ids = table.column("item_id").combine_chunks()
+        return cls(ids, table.column("count").to_numpy().astype(np.int64))

@@ -1,0 +1,249 @@
+"""Training rows to encoded parquet: fixed-width int64 columns, shuffled, in equal row groups.
+
+A row has `user_0..` (embedding rows of the user side), `item` (dense index of the positive) and
+`negative_0..` (dense indices, 0 where fewer could be drawn), or `label`, or neither. Item features
+are not repeated in every row: they are one matrix, by dense index.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkrec.columns import Columns
+from sparkrec.encoding.catalogue import PADDING, UNKNOWN, Catalogue
+from sparkrec.encoding.sides import QueryEncoder, recent_items
+from sparkrec.errors import DataError
+from sparkrec.feed.feed import column_names
+from sparkrec.io import storage
+from sparkrec.io.publishing import publish
+from sparkrec.transforms.windows import WINDOW, item_windows
+
+Ints = npt.NDArray[np.int64]
+
+NEGATIVES = "negatives"
+LABEL = "label"
+HELD_OUT = "is_validation"
+_ROWS_PER_GROUP = 32_768
+_ORDER = "_sparkrec_order"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Where the encoded rows are.
+
+    Attributes
+    ----------
+    path, fit_path
+        Folders of all rows, and of those that are not held out for validation.
+    fields
+        Tensors of a row and their widths.
+    rows
+        All rows.
+    """
+
+    path: str
+    fit_path: str
+    fields: dict[str, int]
+    rows: int
+
+
+def encode_rows(
+    train: DataFrame,
+    item_column: str,
+    user_encoder: QueryEncoder,
+    catalogue: Catalogue,
+    path: str,
+    workers: int,
+    seed: int,
+) -> Encoded:
+    """Write the encoded training rows, and publish them under `path`.
+
+    Rows are put in an order that depends on (seed, row) alone, and into as many files, of one
+    row group each, as give every worker an equal share.
+
+    Parameters
+    ----------
+    train
+        The user side's columns, the item column, optionally `negatives` (array) or `label` (0 or
+        1), and optionally `is_validation`.
+
+    Raises
+    ------
+    DataError
+        `negatives` are all empty, `label` is not whole numbers, or no rows are left.
+    """
+    fields, negatives = _fields(train, user_encoder)
+    key = F.xxhash64(
+        F.lit(seed), *(F.col(f"`{name}`") for name in sorted(train.columns) if name != HELD_OUT)
+    )
+    held_out = F.col(HELD_OUT) if HELD_OUT in train.columns else F.lit(False)
+    wanted = [*user_encoder.schema.used_columns, item_column]
+    wanted += [name for name in (NEGATIVES, LABEL) if name in train.columns]
+    source = train.select(
+        *dict.fromkeys(f"`{name}`" for name in wanted),
+        held_out.alias(HELD_OUT),
+        key.alias(_ORDER),
+    )
+    names = [name for field, width in fields.items() for name in column_names(field, width)]
+    schema = T.StructType(
+        [
+            T.StructField(HELD_OUT, T.BooleanType()),
+            T.StructField(_ORDER, T.LongType()),
+            *(T.StructField(name, T.LongType(), nullable=False) for name in names),
+        ]
+    )
+    encoder = _RowEncoder(user_encoder, catalogue, item_column, negatives, schema.names)
+    encoded = source.mapInArrow(encoder, schema)
+    counts = {
+        row[HELD_OUT]: row["n"]
+        for row in source.groupBy(HELD_OUT).agg(F.count("*").alias("n")).collect()
+    }
+    rows = sum(counts.values())
+    if not counts.get(False):
+        raise DataError("no training rows are left once validation rows are held out")
+    with publish(path, "encoded", about={"rows": rows}) as staging:
+        for part, held in (("fit", False), ("held_out", True)):
+            if counts.get(held):
+                chosen = encoded.where(F.col(HELD_OUT) == held)
+                _write(chosen, names, counts[held], storage.join(staging, part), workers)
+    return Encoded(path, storage.join(path, "fit"), fields, rows)
+
+
+def encode_windows(
+    train: DataFrame,
+    columns: Columns,
+    steps: int,
+    catalogue: Catalogue,
+    path: str,
+    workers: int,
+    seed: int,
+) -> Encoded:
+    """Write the windows of a sequence model (see `transforms.windows`), and publish them.
+
+    A row has `items_0..`, dense indices, oldest first and 0 behind the last. Windows of all events
+    lie under `path`/all, and those without the events held out for validation under `path`/fit.
+
+    Parameters
+    ----------
+    train
+        Events, optionally with `is_validation`.
+    steps
+        Items of a window that are read; a row has one more.
+
+    Raises
+    ------
+    DataError
+        No user has two events.
+    """
+    fields = {"items": steps + 1}
+    names = column_names("items", steps + 1)
+    types = [T.StructField(name, T.LongType(), nullable=False) for name in (_ORDER, *names)]
+
+    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            items = recent_items(batch.column(1), steps + 1, catalogue)
+            arrays = [batch.column(0), *map(pa.array, np.asfortranarray(items).T)]
+            yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
+
+    parts = {"all": train}
+    if HELD_OUT in train.columns:
+        parts["fit"] = train.where(~F.col(HELD_OUT))
+    rows = {}
+    with publish(path, "encoded") as staging:
+        for part, events in parts.items():
+            windows = item_windows(events, columns, steps)
+            rows[part] = windows.count()
+            if not rows[part]:
+                raise DataError("no user of train has two events, so no item follows another")
+            order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
+            keyed = windows.select(order.alias(_ORDER), WINDOW)
+            encoded = keyed.mapInArrow(encode, T.StructType(types))
+            _write(encoded, names, rows[part], storage.join(staging, part), workers)
+    whole = storage.join(path, "all")
+    fit = storage.join(path, "fit") if "fit" in parts else whole
+    return Encoded(whole, fit, fields, rows["all"])
+
+
+def _write(frame: DataFrame, names: list[str], rows: int, path: str, workers: int) -> None:
+    """Write rows in their order into files of one row group, equally many for every worker."""
+    files = max(workers, -(-rows // _ROWS_PER_GROUP))
+    files = min(-(-files // workers) * workers, rows)
+    placed = frame.repartition(files, F.col(_ORDER)).sortWithinPartitions(_ORDER)
+    target = storage.spark_path(path)
+    placed.select(names).write.option("parquet.block.size", 1 << 30).parquet(target)
+
+
+class _RowEncoder:
+    """Runs on the executors: one Arrow batch of rows to their int64 columns."""
+
+    def __init__(
+        self,
+        user_encoder: QueryEncoder,
+        catalogue: Catalogue,
+        item_column: str,
+        negatives: int,
+        names: list[str],
+    ) -> None:
+        self.user_encoder = user_encoder
+        self.catalogue = catalogue
+        self.item_column = item_column
+        self.negatives = negatives
+        self.names = names
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
+            users = np.asfortranarray(self.user_encoder.encode(batch))
+            arrays = [columns[HELD_OUT], columns[_ORDER], *map(pa.array, users.T)]
+            items = self.catalogue.index(columns[self.item_column])
+            if np.any(items < 2):
+                raise DataError(f"a training row has a {self.item_column} that no event has")
+            arrays.append(pa.array(items))
+            if LABEL in columns:
+                labels = columns[LABEL].cast(pa.int64())
+                if labels.null_count or not np.isin(labels.to_numpy(), (0, 1)).all():
+                    raise DataError(f"a row's `{LABEL}` is null or neither 0 nor 1")
+                arrays.append(labels)
+            elif self.negatives:
+                drawn = fixed_width(columns[NEGATIVES], self.negatives, self.catalogue)
+                arrays += map(pa.array, np.asfortranarray(drawn).T)
+            yield pa.RecordBatch.from_arrays(arrays, self.names)
+
+
+def _fields(train: DataFrame, encoder: QueryEncoder) -> tuple[dict[str, int], int]:
+    fields = {"user": encoder.width, "item": 0}
+    if NEGATIVES in train.columns:
+        longest = train.agg(F.max(F.size(NEGATIVES))).first()
+        assert longest is not None
+        if not longest[0] or longest[0] < 1:
+            raise DataError("train has no negatives: every array of `negatives` is empty")
+        return {**fields, NEGATIVES: int(longest[0])}, int(longest[0])
+    if LABEL not in train.columns:
+        return fields, 0
+    kind = train.schema[LABEL].dataType
+    if not isinstance(kind, T.IntegralType | T.BooleanType):
+        raise DataError(f"train: column `{LABEL}` is {kind.simpleString()}, but must be 0 or 1")
+    return {**fields, LABEL: 0}, 0
+
+
+def fixed_width(lists: pa.Array, width: int, catalogue: Catalogue) -> Ints:
+    """Lists of raw item ids to dense indices [rows, width], 0 where a list is shorter.
+
+    Raises
+    ------
+    DataError
+        A negative is not in the catalogue.
+    """
+    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
+    items = catalogue.index(pa.compute.list_flatten(lists))
+    if np.any(items == UNKNOWN):
+        raise DataError("negatives name an item that no event of train has; sample them anew")
+    matrix = np.full((len(lists), width), PADDING, np.int64)
+    matrix[np.arange(width) < lengths[:, None]] = items
+    return matrix

@@ -1,0 +1,168 @@
+"""Both sides' encoders, fitted to train: which columns a model reads, and their vocabularies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.columns import Columns
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
+from sparkrec.errors import DataError, SchemaError
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.schema.parser import Feature, FeatureSchema
+from sparkrec.schema.spark import fit_encoder
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SideSettings:
+    """What decides how the sides are encoded.
+
+    Attributes
+    ----------
+    columns
+        Names of the columns.
+    model
+        Name of the model, for errors.
+    history_length
+        Recent items that the model reads by dense index; 0 where it does not.
+    other_features
+        Whether it reads features beside them.
+    max_list_length
+        Values of a list feature that are kept.
+    user_buckets, item_buckets
+        Features that get a fixed number of rows, by hash modulo.
+    """
+
+    columns: Columns
+    model: str
+    history_length: int
+    other_features: bool
+    max_list_length: int
+    user_buckets: Mapping[str, int]
+    item_buckets: Mapping[str, int]
+
+
+def fit_sides(
+    train: DataFrame,
+    items: DataFrame | None,
+    schemas: tuple[FeatureSchema, FeatureSchema],
+    catalogue: Catalogue,
+    settings: SideSettings,
+    previous: tuple[QueryEncoder, ItemEncoder] | None = None,
+) -> tuple[QueryEncoder, ItemEncoder, Ints]:
+    """The encoders of the user's and the item's side, and the items' features [items + 2, width].
+
+    Parameters
+    ----------
+    train, items
+        Training rows with the user side's columns, and the table of the items' own.
+    schemas
+        Declarations of the user's and the item's side.
+    previous
+        Encoders of an earlier model, whose vocabularies grow.
+
+    Raises
+    ------
+    SchemaError
+        The declarations do not suit the model.
+    """
+    (user_schema, item_schema), columns = schemas, settings.columns
+    length, rest, lists = settings.history_length, user_schema, settings.max_list_length
+    if length:
+        rest = without_history(user_schema, columns, settings.model, settings.other_features)
+        require_item_alone(item_schema, columns, settings.model)
+    known = previous[0].features if previous else None
+    features = fit_features(train, rest, lists, settings.user_buckets, known)
+    history = columns.recent_items if length else None
+    users = QueryEncoder(user_schema, features, catalogue, history, length)
+    spark = train.sparkSession
+    table = catalogue_features(spark, catalogue, items, item_schema, columns.item)
+    if length:
+        item_schema = FeatureSchema((), (), item_schema.source)
+    known = previous[1].features if previous else None
+    frame = spark.createDataFrame(table)
+    item_features = fit_features(frame, item_schema, lists, settings.item_buckets, known)
+    encoder = ItemEncoder(item_features, catalogue, dense=bool(length))
+    return users, encoder, encoder.matrix(table)
+
+
+def plain_schema(columns: Sequence[str]) -> FeatureSchema:
+    """Every column a feature."""
+    features = tuple(Feature(name, (name,), (name,)) for name in columns)
+    return FeatureSchema(tuple(columns), features, "the default schema")
+
+
+def catalogue_features(
+    spark: SparkSession,
+    catalogue: Catalogue,
+    items: DataFrame | None,
+    schema: FeatureSchema,
+    item: str,
+) -> pa.Table:
+    """One row an item of the catalogue, in its order, with the item side's columns."""
+    ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
+    if items is None or set(schema.columns) <= {item}:
+        schema.require([item], "train (there is no items table)")
+        return ids.select(list(schema.columns))
+    if item not in items.columns:
+        raise DataError(f"the items table has no column `{item}` to join it by")
+    schema.require(items.columns, "the items table")
+    joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
+    return joined.orderBy("_order").select(*schema.columns).toArrow()
+
+
+def without_history(
+    schema: FeatureSchema, columns: Columns, model: str, other_features: bool
+) -> FeatureSchema:
+    """The user side's features beside the history.
+
+    Raises
+    ------
+    SchemaError
+        The history is not declared, or other features are and the model reads none.
+    """
+    name = columns.recent_items
+    rest = tuple(f for f in schema.features if f.columns != (name,))
+    if len(rest) == len(schema.features):
+        raise SchemaError(
+            f"{schema.source}: {model} reads the user's recent items; add the feature `{name}`"
+        )
+    if rest and not other_features:
+        raise SchemaError(
+            f"{schema.source}: {model} reads `{name}` alone; take out `{rest[0].name}`"
+        )
+    used = {column for feature in rest for column in feature.columns}
+    return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)
+
+
+def require_item_alone(schema: FeatureSchema, columns: Columns, model: str) -> None:
+    """Raise SchemaError unless the item side declares the item's id and nothing else."""
+    names = [feature.name for feature in schema.features]
+    if [feature.columns for feature in schema.features] != [(columns.item,)]:
+        raise SchemaError(
+            f"{schema.source}: {model} knows items by their id; declare `{columns.item}` alone, "
+            f"not {', '.join(names)}"
+        )
+
+
+def fit_features(
+    frame: DataFrame,
+    schema: FeatureSchema,
+    max_list_length: int,
+    buckets: Mapping[str, int],
+    previous: FeatureEncoder | None,
+) -> FeatureEncoder:
+    """The encoder of a side's features, grown from an earlier model's where there is one.
+
+    A side without features costs nothing.
+    """
+    if not schema.features:
+        return FeatureEncoder(schema, {}, np.zeros(0, np.uint64))
+    wanted = None if previous else buckets
+    return fit_encoder([frame.select(*schema.columns)], schema, max_list_length, wanted, previous)

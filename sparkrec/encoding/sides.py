@@ -1,0 +1,136 @@
+"""Both sides of a network as matrices: items by dense index where the model reads them, then rows
+of the declared features.
+
+DSSM knows items by their declared features alone. Models that read a history share one table, by
+dense index, between the items that are read and those that are found: their user side is
+``[recent items | other features]`` and their item side ``[item]``. Which feature is the history is
+a matter of names: `recent_<item>s` of the user's schema, and the item's id of the item's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparkrec.encoding.catalogue import PADDING, UNKNOWN, Catalogue
+from sparkrec.models.two_tower import TowerInput
+from sparkrec.schema.encoder import FeatureEncoder
+from sparkrec.schema.parser import FeatureSchema
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class QueryEncoder:
+    """The user's side: the last `length` known items of the column `history`, then features.
+
+    Attributes
+    ----------
+    schema
+        All that the side declares, the history included.
+    features
+        Encoder of what is not the history.
+    history
+        Column of the recent items, oldest first; None for models that do not read them so.
+    length
+        Items of it that are kept, the last ones; 0 without.
+    """
+
+    schema: FeatureSchema
+    features: FeatureEncoder
+    catalogue: Catalogue
+    history: str | None = None
+    length: int = 0
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return self.length + self.features.width
+
+    @property
+    def tower_input(self) -> TowerInput:
+        """The shape of this side, for the network."""
+        items = len(self.catalogue) + 2 if self.length else 0
+        features = self.features
+        return TowerInput(features.num_rows, tuple(features.slices), self.length, items)
+
+    def encode(self, table: pa.Table | pa.RecordBatch) -> Ints:
+        """int64 [rows, width]. Items that are not in the catalogue are left out of a history."""
+        encoded = self.features.encode(table)
+        if self.history is None:
+            return encoded
+        lists = table.column(self.history)
+        if isinstance(lists, pa.ChunkedArray):
+            lists = lists.combine_chunks()
+        return np.concatenate([recent_items(lists, self.length, self.catalogue), encoded], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the vocabularies."""
+        of_features = self.features.to_json()
+        own = {"declared": self.schema.to_json(), "history": self.history, "length": self.length}
+        return own | of_features
+
+    @classmethod
+    def restore(
+        cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
+    ) -> "QueryEncoder":
+        """The encoder that `to_json` wrote down, with its features' vocabulary."""
+        features = FeatureEncoder.restore(data, {"hashes": hashes})
+        schema = FeatureSchema.from_json(data["declared"])
+        return cls(schema, features, catalogue, data["history"], data["length"])
+
+
+@dataclass(frozen=True, eq=False)
+class ItemEncoder:
+    """The item's side: its dense index where `dense`, else its features."""
+
+    features: FeatureEncoder
+    catalogue: Catalogue
+    dense: bool = False
+
+    @property
+    def tower_input(self) -> TowerInput:
+        """The shape of this side, for the network."""
+        if self.dense:
+            return TowerInput(self.features.num_rows, (), 1, len(self.catalogue) + 2)
+        return TowerInput(self.features.num_rows, tuple(self.features.slices))
+
+    def matrix(self, items: pa.Table) -> Ints:
+        """[items + 2, width] by dense index, of the catalogue's items in its order."""
+        if self.dense:
+            return np.arange(len(self.catalogue) + 2)[:, None]
+        features = np.zeros((len(self.catalogue) + 2, self.features.width), np.int64)
+        features[2:] = self.features.encode(items)
+        return features
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the vocabularies."""
+        return {"dense": self.dense} | self.features.to_json()
+
+    @classmethod
+    def restore(
+        cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
+    ) -> "ItemEncoder":
+        """The encoder that `to_json` wrote down, with its features' vocabulary."""
+        return cls(FeatureEncoder.restore(data, {"hashes": hashes}), catalogue, data["dense"])
+
+
+def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:
+    """The last `length` known items of every list as dense indices, 0 behind the last.
+
+    int64 [lists, length]; items that are not in the catalogue are left out first.
+    """
+    lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
+    items = catalogue.index(pa.compute.list_flatten(lists))
+    rows = np.repeat(np.arange(len(lists)), lengths)
+    known = items > UNKNOWN
+    rows, items = rows[known], items[known]
+    counts = np.bincount(rows, minlength=len(lists))
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(rows)) - starts[rows] - np.maximum(counts - length, 0)[rows]
+    matrix = np.full((len(lists), length), PADDING, np.int64)
+    matrix[rows[place >= 0], place[place >= 0]] = items[place >= 0]
+    return matrix

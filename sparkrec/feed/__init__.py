@@ -1,0 +1,1 @@
+"""Encoded parquet to Torch batches, through petastorm."""

@@ -1,0 +1,275 @@
+"""petastorm's Spark-to-Torch path: encoded parquet in, batches of int64 tensors out.
+
+Rows come from petastorm's batch reader, read by one background thread with the dummy pool, so
+that the order of rows depends on (seed, epoch) and nothing else; the next rows are read while
+the last are trained on. Training rows are written in random order (see `encoding.encode`), so
+shuffling windows of a few row groups mixes them well. Data that fits `cache_bytes` is read once
+and shuffled as a whole in later epochs.
+
+petastorm can end an epoch early without a word, so the rows of every pass are counted against the
+parquet footers.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet
+import torch
+from torch import Tensor
+
+from sparkrec.errors import DataError, TrainingError
+from sparkrec.feed import _petastorm
+from sparkrec.feed.prefetch import ahead
+from sparkrec.io import storage
+
+# Batches that rows of like length are brought together in.
+_BATCHES_SORTED = 16
+
+Arrays = dict[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """Where the rows are and how they become batches.
+
+    Attributes
+    ----------
+    path
+        Folder of encoded parquet.
+    fields
+        Name of each tensor and its width; a field of width 0 is one scalar column.
+    batch_size
+        Rows of this rank's batch.
+    shuffle_rows
+        Rows shuffled together while streaming.
+    cache_bytes
+        Rows up to this size are kept in memory after the first pass.
+    batches_by_length
+        Name of a field whose rows are padded with zeros behind: within a few batches, rows of like
+        length come together, so that little of a batch is padding. None mixes them at random.
+    """
+
+    path: str
+    fields: Mapping[str, int]
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    shuffle_rows: int = 262_144
+    cache_bytes: int = 1 << 30
+    batches_by_length: str | None = None
+
+
+class Feed:
+    """Batches of one rank, epoch by epoch; every rank yields the same number of them.
+
+    Raises
+    ------
+    DataError
+        There are no rows, or fewer row groups than ranks.
+    """
+
+    def __init__(self, settings: FeedSettings) -> None:
+        self.settings = settings
+        filesystem, folder = storage.arrow_filesystem(settings.path)
+        groups = [
+            pyarrow.parquet.read_metadata(path, filesystem=filesystem).row_group(i).num_rows
+            for path in _petastorm.parquet_files(filesystem, folder)
+            for i in range(
+                pyarrow.parquet.read_metadata(path, filesystem=filesystem).num_row_groups
+            )
+        ]
+        if not sum(groups):
+            raise DataError(f"{settings.path} has no training rows")
+        if len(groups) < settings.world:
+            raise DataError(
+                f"{settings.path} has {len(groups)} row groups for {settings.world} workers; "
+                "every worker needs one of its own"
+            )
+        shares = [sum(groups[rank :: settings.world]) for rank in range(settings.world)]
+        # What petastorm gives shard `rank`: every world-th row group.
+        self.rows = shares[settings.rank]
+        self.rows_all_ranks = sum(groups)
+        self._target = max(shares)
+        self.steps = -(-self._target // settings.batch_size)
+        self.waited_seconds = 0.0
+        columns = sum(width or 1 for width in settings.fields.values())
+        self._cacheable = self.rows * columns * 8 <= settings.cache_bytes
+        self._cached: Arrays | None = None
+
+    def epoch(self, epoch: int) -> Generator[dict[str, Tensor], None, None]:
+        """Yield the batches of an epoch (1, 2, ...), the same ones for the same seed and epoch.
+
+        A rank with fewer rows than the longest wraps around, so that no rank waits for another
+        and no row is dropped. Time spent waiting for data is added to `waited_seconds`.
+
+        Raises
+        ------
+        TrainingError
+            The reader gave another number of rows than the files hold.
+        """
+        if self._cacheable and epoch > 1:
+            if self._cached is None:
+                # A resumed run: what the first epoch would have kept, in the same order.
+                self._cached = _concatenate(list(self._row_groups(1)))
+            source = self._cached_windows(self._cached, epoch)
+        else:
+            source = self._windows(epoch)
+        batches = self._batches(ahead(source))
+        if self.settings.batches_by_length is not None:
+            batches = self._by_length(batches, epoch)
+        yield from batches
+
+    def _row_groups(self, epoch: int) -> Iterator[Arrays]:
+        """Row groups as petastorm reads them, ordered by (seed, epoch), and counted."""
+        settings = self.settings
+        filesystem, folder = storage.arrow_filesystem(settings.path)
+        seen = 0
+        reader = _petastorm.make_batch_reader(
+            # petastorm looks at the scheme before the file system it is given; see the adapter.
+            "file:///" + quote(folder.lstrip("/")),
+            reader_pool_type="dummy",
+            # Patterns, not names: without its end, `user_1` earns a warning about `user_10`.
+            schema_fields=[
+                f"{name}$"
+                for field, width in settings.fields.items()
+                for name in column_names(field, width)
+            ],
+            shuffle_row_groups=True,
+            seed=_seed32(settings.seed, epoch),
+            num_epochs=1,
+            cur_shard=settings.rank,
+            shard_count=settings.world,
+            filesystem=filesystem,
+        )
+        with reader:
+            for group in reader:
+                arrays = {
+                    field: _collect(group, field, width) for field, width in settings.fields.items()
+                }
+                seen += len(next(iter(arrays.values())))
+                yield arrays
+        if seen != self.rows:
+            raise TrainingError(
+                f"petastorm read {seen} rows of {settings.path} in epoch {epoch}, but the files "
+                f"hold {self.rows} for this worker"
+            )
+
+    def _windows(self, epoch: int) -> Iterator[Arrays]:
+        kept: list[Arrays] = []
+        window: list[Arrays] = []
+        rows, number = 0, 0
+        for group in self._row_groups(epoch):
+            if self._cacheable:
+                kept.append(group)
+            window.append(group)
+            rows += len(next(iter(group.values())))
+            # The first window is one row group, so that training starts at once.
+            if rows >= self.settings.shuffle_rows or number == 0:
+                yield self._shuffled(_concatenate(window), epoch, number)
+                window, rows, number = [], 0, number + 1
+        if window:
+            yield self._shuffled(_concatenate(window), epoch, number)
+        if self._cacheable:
+            self._cached = _concatenate(kept)
+
+    def _shuffled(self, arrays: Arrays, epoch: int, window: int) -> Arrays:
+        order = self._order(len(next(iter(arrays.values()))), epoch, window)
+        return {name: array[order] for name, array in arrays.items()}
+
+    def _cached_windows(self, arrays: Arrays, epoch: int) -> Iterator[Arrays]:
+        """All rows in one random order, gathered a piece at a time while others are trained on."""
+        order = self._order(len(next(iter(arrays.values()))), epoch, 0)
+        for start in range(0, len(order), 65_536):
+            piece = order[start : start + 65_536]
+            yield {name: array[piece] for name, array in arrays.items()}
+
+    def _order(self, rows: int, epoch: int, window: int) -> npt.NDArray[np.int64]:
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, epoch, settings.rank, window])
+        return rng.permutation(rows)
+
+    def _batches(self, windows: Iterator[Arrays]) -> Iterator[dict[str, Tensor]]:
+        size = self.settings.batch_size
+        short = self._target - self.rows
+        head: list[Arrays] = []
+        rest: Arrays | None = None
+        for window in self._waiting(windows):
+            if short > sum(len(next(iter(part.values()))) for part in head):
+                head.append(window)
+            if rest is not None:
+                window = _concatenate([rest, window])
+            rows = len(next(iter(window.values())))
+            whole = rows - rows % size
+            for start in range(0, whole, size):
+                yield _tensors(window, start, start + size)
+            rest = {name: array[whole:] for name, array in window.items()} if whole < rows else None
+        if short:
+            again = _concatenate(head)
+            rows = len(next(iter(again.values())))
+            take = np.arange(short) % rows
+            tail = {name: array[take] for name, array in again.items()}
+            rest = tail if rest is None else _concatenate([rest, tail])
+        if rest is not None:
+            rows = len(next(iter(rest.values())))
+            for start in range(0, rows, size):
+                yield _tensors(rest, start, min(start + size, rows))
+
+    def _by_length(
+        self, batches: Iterator[dict[str, Tensor]], epoch: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Deal the rows of every few batches anew: alike in length in a batch, batches shuffled."""
+        settings = self.settings
+        assert settings.batches_by_length is not None
+        rng = np.random.default_rng([settings.seed, epoch, settings.rank])
+        while some := list(islice(batches, _BATCHES_SORTED)):
+            rows = {name: torch.cat([batch[name] for batch in some]) for name in some[0]}
+            lengths = (rows[settings.batches_by_length] != 0).sum(dim=1)
+            order = torch.argsort(lengths, stable=True)
+            sizes = [len(batch[settings.batches_by_length]) for batch in some]
+            dealt = order.split(sizes)
+            for number in rng.permutation(len(dealt)):
+                yield {name: values[dealt[number]] for name, values in rows.items()}
+
+    def _waiting(self, windows: Iterator[Arrays]) -> Iterator[Arrays]:
+        while True:
+            start = perf_counter()
+            window = next(windows, None)
+            self.waited_seconds += perf_counter() - start
+            if window is None:
+                return
+            yield window
+
+
+def column_names(field: str, width: int) -> list[str]:
+    """The parquet columns of a field: `user_0`, `user_1`, ...; the bare name for width 0.
+
+    One int64 column a number is what petastorm reads fastest: a list column costs it one small
+    numpy array a row.
+    """
+    return [field] if width == 0 else [f"{field}_{i}" for i in range(width)]
+
+
+def _collect(group: Any, field: str, width: int) -> npt.NDArray[np.int64]:
+    columns = [getattr(group, name) for name in column_names(field, width)]
+    return np.stack(columns, axis=1) if width else np.asarray(columns[0])
+
+
+def _concatenate(parts: list[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _tensors(arrays: Arrays, start: int, stop: int) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array[start:stop]) for name, array in arrays.items()}
+
+
+def _seed32(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

@@ -1,0 +1,1 @@
+"""A job from its conf to its report: inputs, the run folder, results, the command line."""

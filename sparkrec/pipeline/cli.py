@@ -1,0 +1,92 @@
+"""What every job does around its own few lines: arguments, logging, the session, errors."""
+
+import argparse
+import dataclasses
+import logging
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from pyspark.sql import SparkSession
+
+from sparkrec.config.load import describe_keys, load_config
+from sparkrec.errors import SparkrecError
+from sparkrec.session import open_session
+
+C = TypeVar("C")
+
+# How an error of ours reads after it has crossed from a Python worker through the JVM.
+_REMOTE_ERROR = re.compile(r"sparkrec\.errors\.\w+: (.+)")
+
+
+def run_job(
+    main: Callable[[C, SparkSession], None], kind: type[C], argv: list[str] | None = None
+) -> None:
+    """Run a job's `main(config, spark)` as a command, and exit.
+
+    Exit code 0 when `main` returns; 1, after one line `error: ...` on stderr, for a user's
+    mistake (`--debug` shows the stack trace). Anything else is a bug and shows its trace.
+    """
+    options = _parse(main, kind, argv)
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("py4j", "petastorm"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    try:
+        config = load_config(options.conf, kind, options.set)
+        settings = getattr(config, "spark", {})
+        name = f"sparkrec {getattr(config, 'job', '')}".strip()
+        spark = open_session(name, settings, paths=list(_texts(config)))
+        main(config, spark)
+        spark.stop()
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        if options.debug:
+            traceback.print_exc()
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The one line for a user's mistake, or None for a bug."""
+    if isinstance(error, SparkrecError):
+        return " ".join(str(error).split())
+    found = _REMOTE_ERROR.search(str(error))
+    return found.group(1).strip() if found else None
+
+
+def _parse(main: Callable[..., None], kind: Any, argv: list[str] | None) -> argparse.Namespace:
+    doc = sys.modules[main.__module__].__doc__ or ""
+    parser = argparse.ArgumentParser(
+        description=doc.strip().split("\n\n")[0],
+        epilog="keys of the conf:\n  " + "\n  ".join(describe_keys(kind)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--conf", required=True, metavar="FILE", help="YAML conf, ${VAR} allowed")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY.SUB=VALUE", help="override a key"
+    )
+    parser.add_argument("--debug", action="store_true", help="show stack traces of errors")
+    return parser.parse_args(argv)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _texts(getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        yield from _texts(list(value.values()))

@@ -1,0 +1,96 @@
+"""The config of a two-tower model's job, and its estimator."""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from sparkrec.errors import DataError
+from sparkrec.evaluation.protocols import protocol
+from sparkrec.io import storage
+from sparkrec.io.tables import fingerprint
+from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
+from sparkrec.schema.parser import FeatureSchema, feature_schema
+from sparkrec.training.estimator import TwoTowerRetriever
+from sparkrec.training.retrievers import retriever_class
+from sparkrec.training.settings import Loss, Training
+
+ModelConfig = TypeVar("ModelConfig")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Where the feature declarations are.
+
+    Attributes
+    ----------
+    path
+        Folder with `user_column_schema`, `user_combine_schema`, `item_column_schema` and
+        `item_combine_schema`.
+    user_buckets, item_buckets
+        Features that get a fixed number of embedding rows, by hash modulo.
+    max_list_length
+        Values of a list feature that are kept, from its end.
+    """
+
+    path: str
+    user_buckets: dict[str, int] = field(default_factory=dict)
+    item_buckets: dict[str, int] = field(default_factory=dict)
+    max_list_length: int = 64
+
+    def read(self, side: str) -> FeatureSchema:
+        """The declarations of a side, `user` or `item`."""
+        paths = [storage.join(self.path, f"{side}_{kind}_schema") for kind in ("column", "combine")]
+        texts = [storage.read_bytes(path).decode("utf-8", errors="replace") for path in paths]
+        return feature_schema(texts[0], paths[0], texts[1], paths[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
+    """Config of a job that trains a two-tower model: `TwoTowerJob[DSSMConfig]`."""
+
+    schema: Schema
+    model: ModelConfig
+    loss: Loss = field(default_factory=Loss)
+    training: Training = field(default_factory=Training)
+
+
+def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTowerRetriever:
+    """The estimator of a job, its schemas read and checked against the tables.
+
+    Raises
+    ------
+    SchemaError
+        A schema file is malformed, or names a column that no table has.
+    """
+    user_schema, item_schema = job.schema.read("user"), job.schema.read("item")
+    users = tables.users.columns if tables.users is not None else []
+    derived = [job.columns.recent_items, job.columns.last_item]
+    known = dict.fromkeys([*tables.train.columns, *users, *derived])
+    user_schema.require(known, "input.train and input.users")
+    items = tables.items.columns if tables.items is not None else [job.columns.item]
+    item_schema.require(items, "input.items")
+    validation = tables.validation
+    if validation is not None and job.training.early_stopping is not None:
+        if job.columns.rating is not None or job.evaluation.rating_above is not None:
+            validation = protocol(job.evaluation.protocol).relevant_queries(
+                validation, job.columns.rating, job.evaluation.rating_above
+            )
+        if "is_validation" not in tables.train.columns:
+            raise DataError(
+                "input.train has no column `is_validation`, so the rows of input.validation would "
+                "be trained on; make both with jobs/match_dataset.py, or leave out input.validation"
+            )
+    return retriever_class(job.job)(
+        job,
+        user_schema=user_schema,
+        item_schema=item_schema,
+        items=tables.items,
+        users=tables.users,
+        events=tables.events,
+        validation=validation,
+        work_path=storage.join(job.output_path, "work"),
+        fingerprint=fingerprint(job.input.paths()),
+        user_buckets=job.schema.user_buckets,
+        item_buckets=job.schema.item_buckets,
+        max_list_length=job.schema.max_list_length,
+        **retriever_params(job),
+    )

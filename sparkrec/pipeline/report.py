@@ -1,0 +1,257 @@
+"""What a run reports: `metrics.json`, a table for the terminal, a table for the README."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import sparkrec
+from sparkrec.errors import ConfigError
+from sparkrec.evaluation.metrics import Evaluation
+from sparkrec.evaluation.protocols import protocol
+from sparkrec.pipeline.code import code_fingerprint
+from sparkrec.pipeline.published import PUBLISHED, PUBLISHED_PROTOCOL
+
+_LIBRARIES = ("pyspark", "pyarrow", "numpy", "torch", "petastorm", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation of one model: an entry of `results` in `metrics.json`.
+
+    Attributes
+    ----------
+    model
+        What made the recommendations; a yardstick in another model's run has its own name here.
+    protocol
+        Name of the evaluation protocol.
+    exclude_seen
+        Whether items of the query's history were kept out of its recommendations.
+    n, metrics, interval95
+        See `Evaluation`.
+    """
+
+    model: str
+    protocol: str
+    exclude_seen: bool
+    n: int
+    metrics: dict[str, float]
+    interval95: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, model: str, protocol: str, exclude_seen: bool) -> "Result":
+        """Name the model, protocol and treatment of seen items of an evaluation."""
+        return cls(
+            model,
+            protocol,
+            exclude_seen,
+            evaluation.n,
+            dict(evaluation.metrics),
+            dict(evaluation.interval95),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; intervals become lists [low, high]."""
+        return {
+            "model": self.model,
+            "protocol": self.protocol,
+            "exclude_seen": self.exclude_seen,
+            "n": self.n,
+            "metrics": dict(self.metrics),
+            "interval95": {name: list(interval) for name, interval in self.interval95.items()},
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Result":
+        """The inverse of `to_json`."""
+        intervals = {name: (low, high) for name, (low, high) in entry["interval95"].items()}
+        return cls(
+            entry["model"],
+            entry["protocol"],
+            entry["exclude_seen"],
+            entry["n"],
+            dict(entry["metrics"]),
+            intervals,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of sparkrec, Python and the installed libraries, none of which is imported.
+
+    `code` is a hash of the running job's sources.
+    """
+    found = {"sparkrec": sparkrec.__version__, "code": code_fingerprint()}
+    found["python"] = platform.python_version()
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def metrics_json(
+    *,
+    model: str,
+    dataset: str,
+    config: Mapping[str, Any],
+    seed: int,
+    data: Any,
+    seconds: Mapping[str, float],
+    results: Sequence[Result],
+) -> dict[str, Any]:
+    """The contents of a run's `metrics.json`.
+
+    Parameters
+    ----------
+    model, dataset
+        Their names.
+    config
+        The whole config as it was used.
+    seed
+        The run's seed.
+    data
+        Fingerprint of the data, any JSON value.
+    seconds
+        Wall time of `fit`, `index`, `recommend` and `evaluate`; parts a run lacks are absent.
+    results
+        One a protocol, treatment of seen items, and model.
+    """
+    return {
+        "model": model,
+        "dataset": dataset,
+        "config": dict(config),
+        "seed": seed,
+        "versions": versions(),
+        "data": data,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "results": [result.to_json() for result in results],
+    }
+
+
+def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
+    """A plain text table for a terminal, a line a result, with each protocol explained below it.
+
+    A metric that a result lacks is shown as `-`; recall is followed by its 95% interval.
+    """
+    header = ["model", "protocol", "seen", "n"]
+    for k in ks:
+        header += [f"precision@{k}", f"recall@{k} [95%]", f"map@{k}", f"ndcg@{k}", f"mrr@{k}"]
+        header += [f"coverage@{k}"] if _any_has(results, f"coverage@{k}") else []
+    lines = [header]
+    for result in results:
+        line = [result.model, result.protocol, _seen(result), f"{result.n:,}"]
+        line += [_cell(result, name.removesuffix(" [95%]"), "[95%]" in name) for name in header[4:]]
+        lines.append(line)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    table = [
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join(table + _explanations(result.protocol for result in results))
+
+
+# What the README's table shows of a protocol, beside what it shows of all; True with the interval.
+_PER_EVENT = {
+    "precision@20": False,
+    "recall@20": True,
+    "map@20": False,
+    "ndcg@20": True,
+    "recall@10": False,
+    "ndcg@10": False,
+}
+_SHOWN = {
+    "session_next": {
+        "recall@20": True,
+        "mrr@20": True,
+        "ndcg@20": False,
+        "recall@10": False,
+        "mrr@10": False,
+    },
+    "next_basket": {
+        **dict.fromkeys(("hit@5", "hit@10", "hit@20", "recall@5"), False),
+        "recall@10": True,
+        **dict.fromkeys(("recall@20", "f1@5", "f1@10", "f1@20"), False),
+        **dict.fromkeys(("ndcg@5", "ndcg@10", "ndcg@20"), False),
+    },
+}
+
+
+def format_markdown(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README's tables of results, one a data set and kind of metrics, a row a result.
+
+    Parameters
+    ----------
+    runs
+        By conf name, the contents of the run's `metrics.json`. A yardstick, a result of another
+        model than the run's own, is shown for baskets alone: elsewhere it has a run of its own.
+    """
+    tables: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for conf, run in runs.items():
+        for result in map(Result.from_json, run["results"]):
+            own = result.model == run["model"]
+            shown = _SHOWN.get(result.protocol, _PER_EVENT)
+            if own or result.protocol == "next_basket":
+                lines = tables.setdefault((run["dataset"], tuple(shown)), [])
+                lines.append(_markdown_row(conf, run, result, shown, own))
+    parts = []
+    for (dataset, names), lines in tables.items():
+        metrics = [name.replace("ndcg", "NDCG").replace("map", "MAP") for name in names]
+        header = ["model", "conf", "protocol", "seen", *metrics, "coverage@20", "popularity@20"]
+        header += ["fit s", "published recall / NDCG"]
+        rule = "|---" * 4 + "|--:" * (len(header) - 5) + "|---|"
+        parts.append("\n".join([f"**{dataset}**", "", f"| {' | '.join(header)} |", rule, *lines]))
+    return "\n\n".join(parts)
+
+
+def _markdown_row(
+    conf: str, run: Mapping[str, Any], result: Result, shown: Mapping[str, bool], own: bool
+) -> str:
+    fit = run["seconds"].get("fit") if own else None
+    figure = PUBLISHED.get(conf)
+    comparable = result.protocol == PUBLISHED_PROTOCOL and not result.exclude_seen
+    cells = [
+        result.model,
+        f"`{conf}`",
+        f"`{result.protocol}`",
+        _seen(result),
+        *(_cell(result, name, interval) for name, interval in shown.items()),
+        _cell(result, "coverage@20"),
+        _cell(result, "popularity@20", digits=0),
+        "-" if fit is None else f"{fit:,.1f}",
+        f"{figure.recall:.4f} / {figure.ndcg:.4f}" if figure and comparable else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _any_has(results: Iterable[Result], metric: str) -> bool:
+    return any(metric in result.metrics for result in results)
+
+
+def _seen(result: Result) -> str:
+    return "excluded" if result.exclude_seen else "kept"
+
+
+def _cell(result: Result, metric: str, interval: bool = False, digits: int = 4) -> str:
+    if metric not in result.metrics:
+        return "-"
+    value = f"{result.metrics[metric]:,.{digits}f}"
+    if interval and metric in result.interval95:
+        low, high = result.interval95[metric]
+        return f"{value} [{low:.4f}, {high:.4f}]"
+    return value
+
+
+def _explanations(names: Iterable[str]) -> list[str]:
+    lines = []
+    for name in dict.fromkeys(names):
+        try:
+            lines.append(f"{name}: {protocol(name).description}")
+        except ConfigError:  # a caller's own protocol: its name is all there is
+            continue
+    return lines

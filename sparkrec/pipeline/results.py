@@ -1,0 +1,122 @@
+"""Run every conf that has no current result, and write the table of results into the README.
+
+A result is current if its run folder's `metrics.json` was made from the same config, the same
+code (all that its job imports) and the same data. ``python -m sparkrec.pipeline.results`` looks
+at every conf of a retrieval job whose tables have been prepared; `make results` calls it.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+from sparkrec.config import load as configs
+from sparkrec.errors import SparkrecError, StorageError
+from sparkrec.io import storage
+from sparkrec.io.publishing import is_published, read_manifest
+from sparkrec.io.tables import fingerprint
+from sparkrec.pipeline.code import code_fingerprint
+from sparkrec.pipeline.inputs import RetrievalJob
+from sparkrec.pipeline.report import format_markdown
+
+log = logging.getLogger("sparkrec.results")
+
+_BEGIN, _END = "<!-- results: make results -->", "<!-- end of results -->"
+
+
+def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
+    """The config of a conf as its job's class, and the job's script; None for other jobs.
+
+    The class is the annotation of the first parameter of the script's `main`.
+    """
+    name = next(
+        line.split(":", 1)[1].split("#")[0].strip()
+        for line in conf.read_text(encoding="utf-8").splitlines()
+        if line.startswith("job:")
+    )
+    script = jobs / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"sparkrec_job_{name}", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kind = next(iter(typing.get_type_hints(module.main).values()))
+    if not issubclass(typing.get_origin(kind) or kind, RetrievalJob):
+        return None, script
+    return configs.load_config(str(conf), kind), script
+
+
+def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
+    """The metrics of a job's run folder, if they are current."""
+    try:
+        read_manifest(job.output_path)
+        metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
+    except StorageError:
+        return None
+    same = (
+        metrics["config"] == json.loads(json.dumps(configs.to_json(job)))
+        and metrics["versions"].get("code") == code_fingerprint(script)
+        and metrics["data"] == fingerprint(job.input.paths())
+    )
+    return metrics if same else None
+
+
+def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[str, Any]]:
+    """The metrics of every retrieval conf, running those that are not current.
+
+    Without `all_inputs`, confs are passed over that need a table which is not there.
+    """
+    found = {}
+    for conf in confs:
+        job, script = load_job(conf, jobs)
+        if job is None:
+            continue
+        missing = [path for path in job.input.paths().values() if not is_published(path)]
+        if missing and not all_inputs:
+            log.info("left out: %s, there is no %s", conf, missing[0])
+            continue
+        metrics = current_metrics(job, script)
+        if metrics is None:
+            log.info("running %s", conf)
+            subprocess.run([sys.executable, str(script), "--conf", str(conf)], check=True)
+            metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
+        else:
+            log.info("current: %s", conf)
+        found[conf.stem] = metrics
+    return found
+
+
+def write_table(readme: Path, table: str) -> None:
+    """Put the table between the README's two markers."""
+    text = readme.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    if not begin or not end:
+        raise StorageError(f"{readme} lacks the lines `{_BEGIN}` and `{_END}`")
+    readme.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{tail}", encoding="utf-8")
+
+
+def main() -> None:
+    """Command line: confs to look at, or all whose tables are there."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("confs", nargs="*", type=Path, help="default: all whose tables are there")
+    parser.add_argument("--jobs", type=Path, default=Path("jobs"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    named = bool(options.confs)
+    try:
+        confs = options.confs or sorted(Path("conf").glob("*.yaml"))
+        write_table(options.readme, format_markdown(collect(confs, options.jobs, named)))
+    except SparkrecError as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"error: {' '.join(map(str, error.cmd))} failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A retrieval job's run: run folder, recommendations, evaluation, metrics.json.
+
+A run folder holds `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metrics.json`, and for
+neural models `work/` (encoded rows and checkpoints). Its manifest is written last.
+"""
+
+import logging
+from time import perf_counter
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec.baselines import yardstick
+from sparkrec.config import load as configs
+from sparkrec.errors import DataError
+from sparkrec.evaluation.metrics import count_items, evaluate
+from sparkrec.evaluation.protocols import protocol
+from sparkrec.io import publishing, storage
+from sparkrec.io.tables import fingerprint, write_table
+from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
+from sparkrec.pipeline.report import Result, format_table, metrics_json
+from sparkrec.retrieval.base import RetrievalModel, Retriever
+
+log = logging.getLogger("sparkrec.run")
+
+
+class Run:
+    """A run folder while its job is at work."""
+
+    def __init__(self, job: RetrievalJob, tables: Tables, keep: bool = False) -> None:
+        """Claim the run folder; with `keep`, what an earlier run left there stays."""
+        self.job, self.tables = job, tables
+        self.seconds: dict[str, float] = {}
+        self.results: list[Result] = []
+        self._data = fingerprint(job.input.paths())
+        publishing.claim(job.output_path, job.job, job.overwrite, keep or "train" not in job.mode)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Content hash of every input."""
+        return self._data
+
+    def path(self, *parts: str) -> str:
+        """A path in the run folder."""
+        return storage.join(self.job.output_path, *parts)
+
+    def model(self, estimator: Retriever) -> RetrievalModel:
+        """Fit and save the model, or load the saved one where `mode` is `[infer]`."""
+        if "train" not in self.job.mode:
+            model = estimator.model_class.load(saved_model_path(self.job))
+            model.set_params(**retriever_params(self.job))
+            model.users = self.tables.users
+            return model
+        start = perf_counter()
+        model = estimator.fit(self.tables.train)
+        self.seconds |= {"fit": perf_counter() - start, **model.seconds}
+        model.save(self.path("model"), overwrite=True)
+        return model
+
+    def evaluate(self, model: RetrievalModel, name: str, is_yardstick: bool = False) -> None:
+        """Recommend for every test row, seen kept and seen excluded, and evaluate both.
+
+        The recommendations of the job's own model are written to the run folder; those of a
+        yardstick are not. Does nothing where `mode` is `[train]`.
+        """
+        if "infer" not in self.job.mode:
+            return
+        job, columns = self.job, self.job.columns
+        chosen = protocol(job.evaluation.protocol)
+        queries = chosen.relevant_queries(
+            self.tables.test, columns.rating, job.evaluation.rating_above
+        )
+        counts = count_items(self.tables.events, columns.item).persist()
+        first = job.retrieval.exclude_seen
+        for exclude_seen in (first, not first):
+            params = {model.getParam("exclude_seen"): exclude_seen}
+            answered = model.transform(queries, params).select("query_id", "recommended")
+            start = perf_counter()
+            if is_yardstick:
+                recommendations = answered.persist()
+            else:
+                folder = "seen_excluded" if exclude_seen else "seen_kept"
+                path = self.path("recommendations", folder)
+                about = write_table(answered, path, job.job, overwrite=True)
+                recommendations = answered.sparkSession.read.parquet(storage.spark_path(path))
+                self._report_short(recommendations, about["rows"], exclude_seen)
+                self._add_seconds("recommend", start)
+            start = perf_counter()
+            found = evaluate(
+                recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
+            )
+            recommendations.unpersist()
+            if not is_yardstick:
+                self._add_seconds("evaluate", start)
+            self.results.append(
+                Result(name, chosen.name, exclude_seen, found.n, found.metrics, found.interval95)
+            )
+        counts.unpersist()
+
+    def evaluate_yardsticks(self) -> None:
+        """Evaluate the count models that the conf asks for, beside the job's own."""
+        for name in self.job.evaluation.yardsticks:
+            model = yardstick(name, **retriever_params(self.job)).fit(self.tables.events)
+            self.evaluate(model, name, is_yardstick=True)
+
+    def finish(self) -> str:
+        """Write metrics.json and the run folder's manifest; returns the table to print."""
+        job = self.job
+        metrics = metrics_json(
+            model=job.job,
+            dataset=job.dataset,
+            config=configs.to_json(job),
+            seed=job.seed,
+            data=self.data,
+            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            results=self.results,
+        )
+        storage.write_json(self.path("metrics.json"), metrics)
+        publishing.finish(job.output_path, job.job, {"dataset": job.dataset, "data": self.data})
+        return f"{format_table(self.results)}\n\nwritten to {job.output_path}"
+
+    def _add_seconds(self, name: str, start: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+    def _report_short(self, recommendations: DataFrame, rows: int, exclude_seen: bool) -> None:
+        short = recommendations.where(F.size("recommended") < self.job.retrieval.k).count()
+        if short:
+            log.warning(
+                "%d of %d queries got fewer than %d items (seen %s)",
+                short,
+                rows,
+                self.job.retrieval.k,
+                "excluded" if exclude_seen else "kept",
+            )
+
+
+def saved_model_path(job: RetrievalJob) -> str:
+    """Where `mode: [infer]` finds its model.
+
+    Raises
+    ------
+    DataError
+        No model is there.
+    """
+    path = job.init_model_path or storage.join(job.output_path, "model")
+    if not publishing.is_published(path):
+        raise DataError(
+            f"mode is [infer], but there is no saved model at {path}; set init_model_path, or "
+            "train with mode: [train, infer]"
+        )
+    return path

@@ -1,0 +1,1 @@
+"""Answering queries with a saved model, in one process and without Spark."""

@@ -1,0 +1,146 @@
+"""The vector index: item vectors in faiss, searched by inner product.
+
+`Flat` is exact: scores come from a blocked matrix product over the vectors that the faiss index
+holds, seen items are masked inside it, and ties go by item id, so results are deterministic.
+`IVF<lists>,Flat` and `HNSW<links>` are faiss's approximate indexes: where seen items are excluded
+or candidates restricted, every query is searched with a selector of its own; a query may then find
+fewer than k, and ties have no promised order.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from sparkrec.errors import ConfigError
+from sparkrec.retrieval.search.settings import INDEX_KINDS, Retrieval
+from sparkrec.retrieval.search.topk import Floats, Ints, best_of
+
+
+@dataclass(eq=False)
+class VectorIndex:
+    """An index over the vectors of all items; item i is the i-th vector.
+
+    Attributes
+    ----------
+    order
+        [items]: of two items with equal scores the one with the smaller number is first.
+    """
+
+    faiss_index: Any
+    settings: Retrieval
+    order: Ints
+    _vectors: Floats | None = field(default=None, repr=False)
+
+    @classmethod
+    def build(cls, vectors: Floats, settings: Retrieval, order: Ints) -> "VectorIndex":
+        """Index [items, dim] float32 vectors.
+
+        Raises
+        ------
+        ConfigError
+            An IVF index has more lists than there are items.
+        """
+        matched = INDEX_KINDS.fullmatch(settings.index)
+        assert matched is not None
+        if matched.group(1) and int(matched.group(1)) > len(vectors):
+            raise ConfigError(
+                f"retrieval.index: {settings.index} has more lists than there are items "
+                f"({len(vectors)}); name fewer, 4 * sqrt(items) is usual"
+            )
+        index = faiss.index_factory(vectors.shape[1], settings.index, faiss.METRIC_INNER_PRODUCT)
+        contiguous = np.ascontiguousarray(vectors, np.float32)
+        if not index.is_trained:
+            index.train(contiguous)
+        index.add(contiguous)
+        return cls(index, settings, order)
+
+    def to_bytes(self) -> bytes:
+        """The index in faiss's own format."""
+        return faiss.serialize_index(self.faiss_index).tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, settings: Retrieval, order: Ints) -> "VectorIndex":
+        """The index that `to_bytes` wrote down."""
+        index = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+        return cls(index, settings, order)
+
+    def search(
+        self,
+        queries: Floats,
+        k: int,
+        seen: tuple[Ints, Ints] | None = None,
+        allowed: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[Floats, Ints]:
+        """The k items with the largest inner product for each query, best first.
+
+        Parameters
+        ----------
+        queries
+            float32 [queries, dim].
+        seen
+            Items that must not be given to a query: (row of the query, item), two arrays of one
+            length, rows ascending.
+        allowed
+            [items]: only these are given to anyone.
+
+        Returns
+        -------
+        scores, items
+            [queries, min(k, items)]; -1 where nothing more was found.
+        """
+        if self.settings.index == "Flat":
+            return self._search_exact(queries, k, seen, allowed)
+        return self._search_approximate(queries, k, seen, allowed)
+
+    @property
+    def vectors(self) -> Floats:
+        """All vectors, [items, dim]."""
+        if self._vectors is None:
+            self._vectors = self.faiss_index.reconstruct_n(0, self.faiss_index.ntotal)
+        return self._vectors
+
+    def _search_exact(
+        self,
+        queries: Floats,
+        k: int,
+        seen: tuple[Ints, Ints] | None,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> tuple[Floats, Ints]:
+        def scores(start: int, stop: int) -> Floats:
+            return queries[start:stop] @ self.vectors.T
+
+        return best_of(scores, len(queries), k, self.order, seen, allowed)
+
+    def _search_approximate(
+        self,
+        queries: Floats,
+        k: int,
+        seen: tuple[Ints, Ints] | None,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> tuple[Floats, Ints]:
+        k = min(k, self.faiss_index.ntotal)
+        queries = np.ascontiguousarray(queries, np.float32)
+        if seen is None and allowed is None:
+            return self.faiss_index.search(queries, k, params=self._parameters(None))
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        found = np.full((len(queries), k), -1, np.int64)
+        bits = np.ones(self.faiss_index.ntotal, bool) if allowed is None else allowed
+        for row in range(len(queries)):
+            mask = bits
+            if seen is not None:
+                low, high = np.searchsorted(seen[0], (row, row + 1))
+                mask = bits.copy()
+                mask[seen[1][low:high]] = False
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            scores[row], found[row] = self.faiss_index.search(
+                queries[row : row + 1], k, params=self._parameters(selector)
+            )
+        return scores, found
+
+    def _parameters(self, selector: Any) -> Any:
+        if self.settings.index.startswith("HNSW"):
+            return faiss.SearchParametersHNSW(sel=selector, efSearch=self.settings.ef_search)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=self.settings.nprobe)

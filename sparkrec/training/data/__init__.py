@@ -1,1 +1,0 @@
-"""What training reads: tables to encoded rows, and those to batches."""

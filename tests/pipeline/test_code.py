@@ -1,0 +1,59 @@
+"""The hash of the sources behind a result."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sparkrec.pipeline import code
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package that a test may change."""
+    copy = tmp_path / "sparkrec"
+    shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", copy)
+    code._imported.cache_clear()
+    yield copy
+    code._imported.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("job", "module", "counts"),
+    [
+        ("dssm", "models/dssm.py", True),
+        ("dssm", "nn/losses.py", True),
+        ("dssm", "evaluation/metrics.py", True),
+        ("dssm", "retrieval/__init__.py", True),
+        ("dssm", "models/sasrec.py", False),
+        ("dssm", "baselines/swing.py", False),
+        ("item_cf", "baselines/_item_cf_kernel.py", True),
+        ("item_cf", "splitmix64.py", True),
+        ("item_cf", "training/loop.py", False),
+    ],
+)
+def test_what_a_job_imports_counts(job: str, module: str, counts: bool, package: Path) -> None:
+    before = code.code_fingerprint(JOBS / f"{job}.py")
+    with (package / module).open("a") as file:
+        file.write("\n# changed\n")
+    code._imported.cache_clear()
+    assert (code.code_fingerprint(JOBS / f"{job}.py") != before) is counts
+
+
+def test_the_script_itself_counts(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    shutil.copy(JOBS / "dssm.py", script)
+    assert code.code_fingerprint(script) == code.code_fingerprint(JOBS / "dssm.py")
+    script.write_text(script.read_text() + "\n# changed\n")
+    assert code.code_fingerprint(script) != code.code_fingerprint(JOBS / "dssm.py")
+
+
+def test_a_program_without_imports_counts_everything(tmp_path: Path, package: Path) -> None:
+    script = tmp_path / "empty.py"
+    script.write_text("print('nothing')\n")
+    before = code.code_fingerprint(script)
+    (package / "baselines" / "swing.py").write_text("")
+    assert code.code_fingerprint(script) != before

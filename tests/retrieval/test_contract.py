@@ -1,0 +1,358 @@
+"""What every retriever must do, counted or neural.
+
+The data is a checkerboard: users and items have a colour, and users only take items of theirs.
+Each user lacks a few items of the own colour, so what a personal model must give is known. A new
+retriever joins with one line in `CASES`.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkrec.baselines.als.als import ALS
+from sparkrec.baselines.item_to_item.item_cf import ItemCF
+from sparkrec.baselines.item_to_item.swing import Swing
+from sparkrec.baselines.popularity.global_hot import GlobalHot
+from sparkrec.baselines.popularity.personal_top import PersonalTop
+from sparkrec.errors import StorageError
+from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
+
+COLOURS, USERS, ITEMS, LACKING, ROUNDS = 2, 24, 20, 2, 3
+STRANGER = 9999
+QUERY = "query_id long, user_id long, history array<long>"
+
+Answers = dict[int, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A retriever with params that train it in seconds, and what can be asked of it.
+
+    Attributes
+    ----------
+    personal
+        It gives other items to other users.
+    seen_again
+        What it gives a user first, where seen items may be given, are items that the user had.
+    by_history
+        It knows users by the query's history alone.
+    """
+
+    make: Callable[..., Retriever]
+    personal: bool = True
+    seen_again: bool = False
+    by_history: bool = False
+
+
+def small_dssm(**params: Any) -> Retriever:
+    """Too small to learn by heart which items of its colour a user lacks: those are negatives."""
+    settings = {
+        "embedding_dim": 8,
+        "hidden": (8,),
+        "epochs": 10,
+        "batch_size": 64,
+        "learning_rate": 0.02,
+        "temperature": 0.5,
+        "num_negatives": 8,
+        "early_stopping": None,
+    }
+    return DSSM(**{**settings, "seed": 3, **params})
+
+
+def small(make: Callable[..., Retriever], **settings: Any) -> Callable[..., Retriever]:
+    """A neural retriever that learns the checkerboard in a second or two."""
+    common = {"embedding_dim": 8, "learning_rate": 0.02, "early_stopping": None, "seed": 3}
+    return partial(make, **{**common, **settings})
+
+
+# Few steps over few windows: every epoch is a handful of batches.
+SEQUENCE = {"max_len": 30, "epochs": 20, "batch_size": 8}
+BAG = {"max_len": 10, "epochs": 10, "batch_size": 64, "num_negatives": 8}
+
+CASES = {
+    "global_hot": Case(GlobalHot, personal=False),
+    # A segment of one user: what the user had, by count, then the overall list.
+    "global_hot_segments": Case(
+        partial(GlobalHot, segment=["user_id"]), personal=False, seen_again=True
+    ),
+    "personal_top": Case(PersonalTop, personal=False, seen_again=True),
+    "item_cf": Case(ItemCF, by_history=True),
+    "swing": Case(Swing, by_history=True),
+    "als": Case(partial(ALS, rank=4, max_iter=5, num_user_blocks=2, num_item_blocks=2)),
+    "dssm": Case(small_dssm),
+    "simplex": Case(small(SimpleX, loss="ccl", margin=0.0, temperature=1.0, **BAG)),
+    "hrm": Case(small(HRM, loss="softmax", temperature=0.5, **BAG)),
+    "gru4rec": Case(small(GRU4Rec, hidden=(8,), dropout_hidden=0.3, **SEQUENCE), by_history=True),
+    "sasrec": Case(
+        partial(SASRec, dim=8, learning_rate=0.02, early_stopping=None, seed=3, **SEQUENCE),
+        by_history=True,
+    ),
+}
+
+
+def colour(key: int) -> int:
+    return key % COLOURS
+
+
+def own_items(user: int) -> list[int]:
+    """The items that a user had, oldest first: those of the own colour, but for two of them."""
+    same = [item for item in range(ITEMS) if colour(item) == colour(user)]
+    start = user // COLOURS % len(same)
+    turned = same[start:] + same[:start]
+    return turned[LACKING:]
+
+
+def own_items_in_rounds(user: int) -> list[int]:
+    """Three times all items of a user, each time in another order: order says nothing."""
+    chance = random.Random(user)
+    items = own_items(user)
+    return [item for _ in range(ROUNDS) for item in chance.sample(items, len(items))]
+
+
+def lacking_items(user: int) -> set[int]:
+    same = {item for item in range(ITEMS) if colour(item) == colour(user)}
+    return same - set(own_items(user))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def train(spark: SparkSession) -> Iterator[DataFrame]:
+    events = [
+        (user, item, moment, user * ITEMS * ROUNDS + moment)
+        for user in range(USERS)
+        for moment, item in enumerate(own_items_in_rounds(user))
+    ]
+    schema = "user_id long, item_id long, timestamp long, position long"
+    frame = spark.createDataFrame(events, schema).coalesce(2).cache()
+    yield frame
+    frame.unpersist()
+
+
+@pytest.fixture(scope="module")
+def queries(spark: SparkSession) -> DataFrame:
+    rows = [(user, user, own_items(user)) for user in range(USERS)]
+    return spark.createDataFrame(rows, QUERY).coalesce(1).cache()
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def model(case: Case, train: DataFrame) -> RetrievalModel:
+    return case.make(k=LACKING).fit(train)
+
+
+def ask(model: RetrievalModel, queries: DataFrame, **params: Any) -> Answers:
+    """The answers, by query, of a model that is asked with these params."""
+    answered = model.copy().set_params(**params).transform(queries)
+    return {
+        row["query_id"]: [(entry["item_id"], entry["score"]) for entry in row["recommended"]]
+        for row in answered.collect()
+    }
+
+
+def items_of(answers: Answers) -> dict[int, list[int]]:
+    return {query: [item for item, _ in given] for query, given in answers.items()}
+
+
+def one_query(spark: SparkSession, *rows: tuple[int, int | None, list[int | None] | None]) -> Any:
+    return spark.createDataFrame(list(rows), QUERY).coalesce(1)
+
+
+def test_unseen_items_of_the_users_own_colour_come_first(
+    case: Case, model: RetrievalModel, queries: DataFrame
+) -> None:
+    found = items_of(ask(model, queries))
+    assert len(found) == USERS
+    if not case.personal:
+        assert all(len(given) == LACKING for given in found.values())
+        return
+    hits = sum(len(lacking_items(user) & set(given)) for user, given in found.items())
+    assert hits == USERS * LACKING
+
+
+def test_seen_items_are_given_unless_excluded(
+    case: Case, model: RetrievalModel, queries: DataFrame
+) -> None:
+    everything = items_of(ask(model, queries, exclude_seen=False, k=ITEMS))
+    for user, given in everything.items():
+        assert sorted(given) == list(range(ITEMS))
+        if case.personal:
+            half = given[: ITEMS // COLOURS]
+            assert {colour(item) for item in half} == {colour(user)}
+        if case.seen_again:
+            assert set(given[: len(own_items(user))]) == set(own_items(user))
+    for user, given in items_of(ask(model, queries, exclude_seen=True, k=ITEMS)).items():
+        assert not set(given) & set(own_items(user))
+        assert sorted(given + own_items(user)) == list(range(ITEMS))
+
+
+def test_scores_fall_and_items_are_distinct(model: RetrievalModel, queries: DataFrame) -> None:
+    for given in ask(model, queries, exclude_seen=False, k=ITEMS).values():
+        scores = [score for _, score in given]
+        assert scores == sorted(scores, reverse=True)
+        assert len({item for item, _ in given}) == len(given)
+
+
+def test_excluding_seen_items_changes_nothing_else(
+    model: RetrievalModel, queries: DataFrame, case: Case
+) -> None:
+    kept = ask(model, queries, exclude_seen=False, k=ITEMS)
+    excluded = ask(model, queries, exclude_seen=True, k=ITEMS)
+    for user, given in kept.items():
+        rest = [(item, score) for item, score in given if item not in own_items(user)]
+        assert [item for item, _ in rest] == [item for item, _ in excluded[user]]
+        if not case.seen_again:  # whose scores of other items say how many came before
+            scores = [score for _, score in excluded[user]]
+            assert scores == pytest.approx([score for _, score in rest], abs=1e-5)
+
+
+def test_k_larger_than_the_catalogue(model: RetrievalModel, queries: DataFrame) -> None:
+    found = items_of(ask(model, queries, exclude_seen=False, k=10 * ITEMS))
+    assert all(sorted(given) == list(range(ITEMS)) for given in found.values())
+
+
+def test_only_candidates_are_given(model: RetrievalModel, queries: DataFrame) -> None:
+    found = items_of(ask(model, queries, exclude_seen=False, k=5, candidates=[1, 2, 5, STRANGER]))
+    assert all(sorted(given) == [1, 2, 5] for given in found.values())
+
+
+def test_a_user_never_seen_is_answered_from_the_history(
+    spark: SparkSession, case: Case, model: RetrievalModel
+) -> None:
+    """The history of user 4 and of user 5, asked by someone new and by nobody."""
+    asked = one_query(
+        spark, (0, STRANGER, own_items(4)), (1, STRANGER, own_items(5)), (2, None, own_items(5))
+    )
+    found = items_of(ask(model, asked))
+    assert all(len(given) == LACKING for given in found.values())
+    if case.personal:
+        for query, user in ((0, 4), (1, 5), (2, 5)):
+            assert {colour(item) for item in found[query]} == {colour(user)}
+
+
+def test_an_empty_history_and_a_null_one(
+    spark: SparkSession, case: Case, model: RetrievalModel
+) -> None:
+    asked = one_query(spark, (4, 4, []), (5, 5, None))
+    found = items_of(ask(model, asked))
+    assert all(len(given) == LACKING for given in found.values())
+    if case.personal and not case.by_history:
+        assert all({colour(i) for i in given} == {colour(user)} for user, given in found.items())
+
+
+def test_who_is_quite_unknown_gets_the_fallback(spark: SparkSession, model: RetrievalModel) -> None:
+    """Popular items by count, ties by id, as every retriever gives them."""
+    asked = one_query(spark, (0, STRANGER, []), (1, STRANGER, [STRANGER]), (2, None, None))
+    found = items_of(ask(model, asked, k=ITEMS, fallback="global_hot"))
+    counts = [sum(item in own_items(user) for user in range(USERS)) for item in range(ITEMS)]
+    popular = sorted(range(ITEMS), key=lambda item: (-counts[item], item))
+    assert found == dict.fromkeys(range(3), popular)
+
+
+def test_strangers_and_nulls_in_the_history_change_nothing(
+    spark: SparkSession, model: RetrievalModel
+) -> None:
+    # More strangers at the end than a feature of recent items would hold.
+    odd = [STRANGER, *own_items(4)[:2], None, *own_items(4)[2:], *[STRANGER] * 12]
+    plain = ask(model, one_query(spark, (0, 4, own_items(4))))[0]
+    found = ask(model, one_query(spark, (0, 4, odd)))[0]
+    assert [item for item, _ in found] == [item for item, _ in plain]
+    assert [score for _, score in found] == pytest.approx([score for _, score in plain])
+
+
+def test_items_that_train_lacks_are_never_given(
+    spark: SparkSession, model: RetrievalModel, queries: DataFrame
+) -> None:
+    asked = one_query(spark, (0, 4, [STRANGER, STRANGER + 1]), (1, STRANGER, [STRANGER]))
+    for frame in (asked, queries):
+        for given in items_of(ask(model, frame, exclude_seen=False, k=10 * ITEMS)).values():
+            assert set(given) <= set(range(ITEMS))
+
+
+def test_every_column_of_a_query_comes_back(model: RetrievalModel, queries: DataFrame) -> None:
+    wider = queries.selectExpr("*", "'note' AS note")
+    answered = model.transform(wider)
+    assert answered.columns == [*wider.columns, "recommended"]
+    kind = answered.schema["recommended"].dataType.simpleString()
+    assert kind == "array<struct<item_id:bigint,score:double>>"
+    assert answered.drop("recommended").exceptAll(wider).count() == 0
+
+
+def test_save_and_load_give_the_same_answers(
+    model: RetrievalModel, queries: DataFrame, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "my model")
+    model.save(path)
+    again = type(model).load(path)
+    assert again.get("k") == LACKING
+    for params in ({}, {"exclude_seen": False, "k": ITEMS}):
+        assert ask(again, queries, **params) == ask(model, queries, **params)
+    through_ml = type(model).read().load(path)
+    assert ask(through_ml, queries) == ask(model, queries)
+
+    suffixes = {file.suffix for file in (tmp_path / "my model").rglob("*") if file.is_file()}
+    assert suffixes <= {".json", ".parquet", ".safetensors", ".faiss"}
+
+
+def test_saving_again_replaces_its_own_and_nothing_else(
+    model: RetrievalModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    model.save(str(path))
+    model.write().overwrite().save(str(path))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    with pytest.raises(StorageError, match="is not an output of sparkrec"):
+        model.save(str(foreign))
+    assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_model_of_another_class_is_not_loaded(model: RetrievalModel, tmp_path: Path) -> None:
+    class OtherModel(type(model)):  # type: ignore[misc]
+        pass
+
+    model.save(str(tmp_path / "model"))
+    with pytest.raises(StorageError, match=rf"holds a {type(model).__name__}, not a OtherModel"):
+        OtherModel.load(str(tmp_path / "model"))
+
+
+def test_two_runs_with_a_seed_are_equal(
+    case: Case, model: RetrievalModel, train: DataFrame, queries: DataFrame
+) -> None:
+    """Also where the rows of train come in another order and in other partitions."""
+    again = case.make(k=LACKING).fit(train.repartition(3, "item_id"))
+    params = {"exclude_seen": False, "k": ITEMS}
+    assert ask(again, queries, **params) == ask(model, queries, **params)
+
+
+def test_params(case: Case) -> None:
+    estimator = case.make()
+    assert estimator.get("exclude_seen") is True
+    assert estimator.get("k") == 20
+    assert estimator.set_params(k=7, fallback="none") is estimator
+    assert (estimator.get("k"), estimator.get("fallback")) == (7, "none")
+    with pytest.raises(TypeError, match=r"unknown param 'K'; known: .*exclude_seen"):
+        case.make(K=3)
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        case.make(k=0)
+    with pytest.raises(ValueError, match="fallback must be"):
+        case.make(fallback="random")
