@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.baselines.item_to_item import _blocks
 from sparkrec.baselines.item_to_item._blocks import (
     Block,
     Found,
@@ -17,7 +18,6 @@ from sparkrec.baselines.item_to_item._blocks import (
     spread,
 )
 from sparkrec.baselines.item_to_item._user_rows import UserRows
-from sparkrec.baselines.item_to_item import _blocks
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError

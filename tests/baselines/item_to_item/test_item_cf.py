@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.baselines.item_to_item import item_cf
 from sparkrec.baselines.item_to_item._blocks import Block, _message
 from sparkrec.baselines.item_to_item._item_cf_kernel import CoOccurrence
 from sparkrec.baselines.item_to_item._user_rows import UserRows
 from sparkrec.baselines.item_to_item.item_cf import ItemCF, ItemCFConfig, ItemCFModel
-from sparkrec.baselines.item_to_item.model import item_cf
 from sparkrec.errors import DataError
 
 ITEMS = 9

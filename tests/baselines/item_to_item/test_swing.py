@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec.baselines.item_to_item.model import swing
+from sparkrec.baselines.item_to_item import swing
 from sparkrec.baselines.item_to_item.swing import Swing, SwingConfig, SwingModel
 from sparkrec.errors import DataError
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparkrec.baselines.item_to_item import _swing_kernel
 from sparkrec.baselines.item_to_item._swing_kernel import UserPairs
 from sparkrec.baselines.item_to_item._swing_users import Sample, sample_users
 from sparkrec.baselines.item_to_item._user_rows import UserRows
-from sparkrec.baselines.item_to_item import _swing_kernel
 
 ITEMS = 9
 
