@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec.baselines.als.als import ALS, ALSConfig, ALSModel, _mllib
+from sparkrec.baselines.als import _mllib
+from sparkrec.baselines.als.als import ALS, ALSConfig, ALSModel
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.io import storage
