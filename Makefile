@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test lint ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-all lint ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -44,8 +44,13 @@ demo: complete-journey
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
 	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
 
+# Two processes, each with a Spark session of its own.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not (slow or data)" -n 2 --dist loadfile
+
+# What `make test` leaves out, one after the other: some start processes and kill them.
+test-all: install
+	$(BIN)/python -m pytest -m "slow or data"
 
 lint: install
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ setup(
             "moto[server]>=5.0",
             "mypy>=1.13",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.8",
         ],
         "bench": ["implicit>=0.7.2", "matplotlib>=3.9"],

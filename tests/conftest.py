@@ -1,4 +1,4 @@
-"""One Spark session and one S3 server per test run, and where the research data is."""
+"""One Spark session and one S3 server per test process, and where the research data is."""
 
 import os
 import uuid
@@ -12,15 +12,25 @@ from sparkrec.io.s3 import _client as s3_client
 from sparkrec.session import open_session
 
 
+# Jobs of a few rows: compiling them well takes longer than running them, and the default cache of
+# compiled code is small without the optimising compiler.
+JAVA_OPTIONS = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Xms1g -Xmn400m"
+)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     session = open_session(
         "tests",
         {
             "spark.master": "local[2]",
-            "spark.sql.shuffle.partitions": "4",
-            "spark.default.parallelism": "4",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.default.parallelism": "3",
             "spark.ui.enabled": "false",
+            "spark.python.daemon.module": "warm_daemon",
+            "spark.executorEnv.PYTHONPATH": str(Path(__file__).parent / "helpers"),
+            "spark.driver.extraJavaOptions": JAVA_OPTIONS,
         },
     )
     yield session
@@ -72,7 +82,7 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3_client.cache_clear()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place to write to, on either kind of storage."""
     return str(request.getfixturevalue("s3")) if request.param == "s3" else str(tmp_path / "place")

@@ -182,7 +182,7 @@ def test_local_cores(master: str, cores: int | None) -> None:
 
 def test_slots(spark: SparkSession) -> None:
     assert is_local(spark)
-    assert slots(spark) == 4  # spark.default.parallelism of the tests' session
+    assert slots(spark) == 3  # spark.default.parallelism of the tests' session
 
 
 def test_an_open_session_is_taken(spark: SparkSession) -> None:
@@ -283,6 +283,7 @@ def test_spark_submit(tmp_path: Path) -> None:
     assert "give it as `spark-submit --driver-memory 3g`" in answer
 
 
+@pytest.mark.slow
 def test_a_master_that_spark_refuses() -> None:
     """In a process of its own, since the tests' session is open here."""
     done = subprocess.run(

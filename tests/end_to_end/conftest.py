@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_session import JOBS
 
 REPO = Path(__file__).parents[2]
 
@@ -64,29 +65,32 @@ def data_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_jobs(data_root: Path) -> Callable[..., str]:
-    """`run_jobs(root, *sets)`: raw files to trained models and their answers below a root; returns
-    the run folder of DSSM."""
+def steps(data_root: Path) -> list[tuple[str, str]]:
+    """The jobs from raw files to trained models and their answers, each with its conf."""
+    return [
+        ("prepare", str(data_root / "prepare.yaml")),
+        ("history_features", str(REPO / "conf/history_features_example.yaml")),
+        ("match_dataset", str(REPO / "conf/match_dataset_example.yaml")),
+        ("match_dataset", str(REPO / "conf/match_dataset_neg4_example.yaml")),
+        ("dssm", str(REPO / "conf/dssm_bce_neg4_example.yaml")),
+        ("gru4rec", str(REPO / "conf/gru4rec_ce_example.yaml")),
+        ("recommend", str(REPO / "conf/recommend_example.yaml")),
+    ]
 
-    def run_jobs(root: str, *sets: str) -> str:
-        for job, conf in (
-            ("prepare", data_root / "prepare.yaml"),
-            ("history_features", REPO / "conf/history_features_example.yaml"),
-            ("match_dataset", REPO / "conf/match_dataset_example.yaml"),
-            ("match_dataset", REPO / "conf/match_dataset_neg4_example.yaml"),
-            ("dssm", REPO / "conf/dssm_bce_neg4_example.yaml"),
-            ("gru4rec", REPO / "conf/gru4rec_ce_example.yaml"),
-            ("recommend", REPO / "conf/recommend_example.yaml"),
-        ):
-            command = [sys.executable, str(REPO / "jobs" / f"{job}.py"), "--conf", str(conf)]
-            done = subprocess.run(
-                [*command, *(part for override in sets for part in ("--set", override))],
-                env={**os.environ, "MY_S3_BUCKET": root},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr[-2000:]
-        return f"{root}/example/runs/dssm_bce_neg4_example"
 
-    return run_jobs
+@pytest.fixture
+def command() -> Callable[..., None]:
+    """`command(root, job, conf, *sets)`: run a job as a command, with its data below a root."""
+
+    def command(root: str, job: str, conf: str, *sets: str) -> None:
+        overrides = [part for override in sets for part in ("--set", override)]
+        done = subprocess.run(
+            [sys.executable, str(JOBS / f"{job}.py"), "--conf", conf, *overrides],
+            env={**os.environ, "MY_S3_BUCKET": root},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    return command

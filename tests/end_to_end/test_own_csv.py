@@ -5,14 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_session import run_in
 from pyspark.sql import SparkSession
 
 
 @pytest.mark.slow
 def test_own_csv_to_recommendations(
-    spark: SparkSession, data_root: Path, run_jobs: Callable[..., str]
+    spark: SparkSession,
+    data_root: Path,
+    steps: list[tuple[str, str]],
+    command: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = Path(run_jobs(str(data_root)))
+    """In one session, but for the last job: it finds all that it needs below the data root."""
+    monkeypatch.setenv("MY_S3_BUCKET", str(data_root))
+    for job, conf in steps[:-1]:
+        run_in(spark, job, ["--conf", conf])
+    command(str(data_root), *steps[-1])
+    run = data_root / "example" / "runs" / "dssm_bce_neg4_example"
     metrics = json.loads((run / "metrics.json").read_text())
     assert {r["model"] for r in metrics["results"]} == {"dssm", "global_hot"}
     lists = spark.read.parquet(str(run / "recommendations" / "seen_kept"))

@@ -36,11 +36,17 @@ def jars() -> str:
 
 @pytest.mark.slow
 def test_own_csv_to_metrics_on_s3(
-    jars: str, s3: str, data_root: Path, run_jobs: Callable[..., str]
+    jars: str,
+    s3: str,
+    data_root: Path,
+    steps: list[tuple[str, str]],
+    command: Callable[..., None],
 ) -> None:
     storage.copy_folder(str(data_root), s3)
     settings = {f"hadoop.fs.s3a.{name}": value for name, value in S3A.items()}
-    run = run_jobs(s3, f"spark={json.dumps({'jars': jars, **settings})}")
+    for job, conf in steps:
+        command(s3, job, conf, f"spark={json.dumps({'jars': jars, **settings})}")
+    run = f"{s3}/example/runs/dssm_bce_neg4_example"
     names = {file["name"].split("/")[0] for file in read_manifest(run)["files"]}
     assert names == {"metrics.json", "model", "recommendations", "work"}
     results = storage.read_json(f"{run}/metrics.json")["results"]

@@ -14,8 +14,9 @@ import pytest
 from sparkrec.io import storage
 from sparkrec.io.publishing import MANIFEST, is_published, publish, read_manifest
 
-REPO = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
+REPO = Path(__file__).parents[2]
 
 SLOW_WRITER = """
 import sys, time
@@ -125,7 +126,6 @@ print(write_table(rows, path, "job")["rows"])
 """
 
 
-@pytest.mark.slow
 def test_kill_9_while_spark_writes(tmp_path: Path) -> None:
     root = tmp_path / "my root"
     root.mkdir()

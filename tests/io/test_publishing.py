@@ -49,6 +49,7 @@ def test_spaces_and_other_alphabets(place: str) -> None:
     assert names(path) == ["_sparkrec.json", "part-0"]
 
 
+@pytest.mark.slow
 def test_s3_markers_of_empty_folders_are_left_behind(s3: str) -> None:
     client, bucket, key = locate(s3)
     with publish(f"{s3}/out", "job") as staging:
@@ -233,6 +234,7 @@ def test_killed_between_the_two_renames_of_anothers(tmp_path: Path) -> None:
     assert read_manifest(str(path))["made_by"] == "first"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["client.copy", "write_json"])
 def test_killed_while_it_moves_on_s3(s3: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{s3}/out"

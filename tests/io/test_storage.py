@@ -106,11 +106,13 @@ def test_s3_names() -> None:
         storage.exists("s3:///x")
 
 
+@pytest.mark.slow
 def test_s3_errors_are_ours(s3: str) -> None:
     with pytest.raises(StorageError, match=r"s3://no-such-bucket/x: .*NoSuchBucket"):
         storage.exists("s3://no-such-bucket/x")
 
 
+@pytest.mark.slow
 def test_s3_markers_of_empty_folders(s3: str) -> None:
     client, bucket, key = locate(s3)
     client.put_object(Bucket=bucket, Key=f"{key}/a/", Body=b"")
@@ -119,6 +121,7 @@ def test_s3_markers_of_empty_folders(s3: str) -> None:
     assert "Contents" not in client.list_objects_v2(Bucket=bucket, Prefix=key)
 
 
+@pytest.mark.slow
 def test_s3_more_than_a_page(s3: str) -> None:
     client, bucket, key = locate(s3)
     for i in range(1001):

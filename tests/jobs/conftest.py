@@ -1,23 +1,19 @@
 """Tiny data with mistakes in it, and jobs that run on it and must end with one error line."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_session import JOBS, run_in
 from pyspark.sql import SparkSession
 
 from sparkrec.io import storage
 from sparkrec.io.publishing import publish
 from sparkrec.io.tables import write_table
-from sparkrec.pipeline.cli import run_job
-
-REPO = Path(__file__).parents[2]
 
 CONFS = {
     "global_hot": """\
@@ -130,7 +126,7 @@ def command() -> Callable[..., str]:
 
     def command(job: str, *arguments: str, **environ: str) -> str:
         done = subprocess.run(
-            [sys.executable, str(REPO / "jobs" / f"{job}.py"), *arguments],
+            [sys.executable, str(JOBS / f"{job}.py"), *arguments],
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
@@ -153,19 +149,11 @@ def inside(
     """`inside(job, *overrides)`: the error line of a job that runs in the tests' own session."""
     monkeypatch.setenv("ROOT", str(root))
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
-    monkeypatch.setattr(spark, "stop", lambda: None)
 
     def inside(job: str, *overrides: str) -> str:
-        path = REPO / "jobs" / f"{job}.py"
-        spec = importlib.util.spec_from_file_location(f"job_{job}", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        kind = next(iter(typing.get_type_hints(module.main).values()))
         sets = [part for override in overrides for part in ("--set", override)]
         with pytest.raises(SystemExit) as exited:
-            run_job(module.main, kind, ["--conf", conf(job), *sets])
+            run_in(spark, job, ["--conf", conf(job), *sets])
         return error_line(exited.value.code, capfd.readouterr().err)
 
     return inside

@@ -50,6 +50,7 @@ def test_no_conf(command: Callable[..., str], tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- whole commands
 
 
+@pytest.mark.slow
 def test_missing_input(
     command: Callable[..., str], conf: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_missing_input(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_more_workers_than_slots(
     command: Callable[..., str], conf: Callable[..., str], root: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +75,7 @@ def test_more_workers_than_slots(
     assert not is_published(str(tmp_path / "out" / "run"))
 
 
+@pytest.mark.slow
 def test_a_master_that_spark_does_not_know(
     command: Callable[..., str], conf: Callable[..., str], tmp_path: Path
 ) -> None:

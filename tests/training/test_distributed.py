@@ -16,8 +16,6 @@ from sparkrec.errors import TrainingError
 from sparkrec.io import storage
 from sparkrec.training.retrievers import DSSM
 
-pytestmark = pytest.mark.slow
-
 USERS, ITEMS = 60, 12
 SMALL: dict[str, Any] = {
     "embedding_dim": 8,
@@ -44,6 +42,7 @@ def events(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, schema).persist()
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_learns(events: DataFrame, tmp_path: Path) -> None:
     vectors = {}
     for workers in (1, 2):
@@ -62,12 +61,14 @@ def test_too_many_workers_are_told_at_once(events: DataFrame, tmp_path: Path) ->
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_a_rank_s_own_error_reaches_the_driver(events: DataFrame, tmp_path: Path) -> None:
     settings = {**SMALL, "learning_rate": 1e30, "print_interval": 1}
     with pytest.raises(TrainingError, match="the loss became"):
         DSSM(**settings, workers=2, work_path=str(tmp_path)).fit(events)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_and_the_run_goes_on(
     events: DataFrame, tmp_path: Path
 ) -> None:
