@@ -26,15 +26,15 @@ users nonetheless.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pyspark.sql import DataFrame
 
 from sparkrec.baselines.item_to_item._blocks import collect_neighbours, count_blocks, solve, spread
 from sparkrec.baselines.item_to_item._item_cf_kernel import CoOccurrence
 from sparkrec.baselines.item_to_item.model import ItemToItemConfig, ItemToItemModel
-from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.retrieval.params import ConfigRetriever
+from sparkrec.encoding.count_catalogue import count_catalogue
+from sparkrec.retrieval.base import Retriever
 from sparkrec.transforms._common import require_columns
 
 # Rows as they come, and joined.
@@ -114,10 +114,10 @@ class ItemCFConfig(ItemToItemConfig):
 class ItemCFModel(ItemToItemModel):
     """The neighbours that ItemCF counted."""
 
-    config_class = ItemCFConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
 
 
-class ItemCF(ConfigRetriever[ItemCFConfig]):
+class ItemCF(Retriever):
     """Counts which items go together; params are those of `ItemCFConfig`.
 
     Notes
@@ -134,13 +134,13 @@ class ItemCF(ConfigRetriever[ItemCFConfig]):
     of them. The 12 bytes an item and neighbour of the result are collected on the driver.
     """
 
-    config_class = ItemCFConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
     model_class = ItemCFModel
 
     def _fit(self, dataset: DataFrame) -> ItemCFModel:
         columns = self.columns
         require_columns(dataset, [columns.user, columns.item], "train")
-        catalogue = Catalogue.of(dataset, columns.item)
+        catalogue = count_catalogue(dataset, columns.item)
         config = self.config
         events = int(catalogue.counts.sum())
         kernel = CoOccurrence(config, len(catalogue), _half(config) // _ROW_BYTES)

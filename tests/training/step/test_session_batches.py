@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparkrec.training.step.session_batches import session_steps
+from sparkrec.training.step.session_batches import session_batches
 
 
 def batches_of(sessions: list[list[int]], size: int) -> list[dict[str, Tensor]]:
@@ -43,7 +43,7 @@ def test_by_hand() -> None:
     sessions = [[2, 3, 4], [5, 6], [7, 8, 9, 10], [11, 12]]
     steps = [
         [values.tolist() for values in step.values()]
-        for step in session_steps(batches_of(sessions, 3), lanes=2)
+        for step in session_batches(batches_of(sessions, 3), lanes=2)
     ]
     yes, no = True, False
     assert steps == [
@@ -66,7 +66,7 @@ def test_every_session_is_walked_whole(lengths: list[int], lanes: int, size: int
     for length in lengths:
         sessions.append(list(range(item, item + length)))
         item += length
-    steps = list(session_steps(batches_of(sessions, size), lanes))
+    steps = list(session_batches(batches_of(sessions, size), lanes))
     assert sorted(walked(steps)) == sessions
     assert sum(len(step["input"]) for step in steps) == sum(lengths) - len(lengths)
     # No lane is closed while a session waits.
