@@ -43,7 +43,8 @@ def run_job(
         config = load_config(options.conf, kind, options.set)
         settings = getattr(config, "spark", {})
         name = f"sparkrec {getattr(config, 'job', '')}".strip()
-        spark = open_session(name, settings, paths=list(_texts(config)))
+        paths = list(_texts(config))
+        spark = open_session(name, settings, paths, verbose=options.debug)
         main(config, spark)
         spark.stop()
     except Exception as error:
@@ -75,7 +76,9 @@ def _parse(main: Callable[..., None], kind: Any, argv: list[str] | None) -> argp
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY.SUB=VALUE", help="override a key"
     )
-    parser.add_argument("--debug", action="store_true", help="show stack traces of errors")
+    parser.add_argument(
+        "--debug", action="store_true", help="show stack traces of errors, and what Spark reports"
+    )
     return parser.parse_args(argv)
 
 

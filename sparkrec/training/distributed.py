@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import TrainingError
 from sparkrec.io import storage
-from sparkrec.session import is_local, local_cores, package_zip
+from sparkrec.session import is_local, local_cores
+from sparkrec.shipping import module_zip
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.loop import FINAL_STATE, Rank, train
 from sparkrec.training.spec import TrainingTask
@@ -46,7 +47,7 @@ def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
     distributor = TorchDistributor(
         num_processes=workers, local_mode=False, use_gpu=task.training.use_gpu
     )
-    package = Path(package_zip()).read_bytes()
+    package = Path(module_zip("sparkrec")).read_bytes()
     try:
         distributor.run(_entry(), package, cloudpickle.dumps(task))
     except Exception as error:
