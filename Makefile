@@ -85,6 +85,7 @@ bench: install
 	$(SUBMIT) benchmarks/topk.py
 	$(SUBMIT) benchmarks/evaluation.py
 	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
+	$(SUBMIT) benchmarks/first_fit.py
 	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
 	$(SUBMIT) benchmarks/training.py
