@@ -60,7 +60,7 @@ def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
     same = (
         metrics["config"] == json.loads(json.dumps(configs.to_json(job)))
         and metrics["versions"].get("code") == code_fingerprint(script)
-        and metrics["data"] == fingerprint(job.input.paths())
+        and metrics["data"] == fingerprint(job.tables.paths())
     )
     return metrics if same else None
 
@@ -75,7 +75,7 @@ def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[s
         job, script = load_job(conf, jobs)
         if job is None:
             continue
-        missing = [path for path in job.input.paths().values() if not is_published(path)]
+        missing = [path for path in job.tables.paths().values() if not is_published(path)]
         if missing and not all_inputs:
             log.info("left out: %s, there is no %s", conf, missing[0])
             continue

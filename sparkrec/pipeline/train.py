@@ -99,12 +99,14 @@ def job_kind(model: str) -> Any:
     if issubclass(found, Retriever):
         blocks = found.config_blocks
         if set(blocks) <= {"model"}:
-            return CountJob[blocks.get("model", NoSettings)]
+            settings: Any = blocks.get("model", NoSettings)
+            return CountJob[settings]
         raise ConfigError(f"{model} is the Estimator of a network; name the network itself")
     from sparkrec.models.two_tower import require_network
     from sparkrec.pipeline.neural import TwoTowerJob
 
-    return TwoTowerJob[require_network(found, model).Config]
+    config: Any = require_network(found, model).Config
+    return TwoTowerJob[config]
 
 
 def _kind_of(path: str, name: str) -> Callable[[Mapping[str, Any]], Any]:

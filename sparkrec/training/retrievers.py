@@ -4,8 +4,6 @@ Each is a class with its params (`DSSM().explainParams()`); `fit` gives a
 `retrieval.two_tower.TwoTowerModel`.
 """
 
-from functools import cache
-
 from sparkrec.models import dssm, gru4rec, hrm, sasrec, simplex
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TwoTowerNetwork
@@ -43,12 +41,18 @@ class SASRec(SequenceRetriever):
     network_class = sasrec.SASRec
 
 
-@cache
+_KNOWN: dict[type[TwoTowerNetwork], type[TwoTowerRetriever]] = {
+    retriever.network_class: retriever for retriever in (DSSM, SimpleX, HRM, GRU4Rec, SASRec)
+}
+
+
 def retriever_of(network: type[TwoTowerNetwork]) -> type[TwoTowerRetriever]:
-    """The Estimator class of a network: the one above, or one made for a network from outside."""
-    for known in (DSSM, SimpleX, HRM, GRU4Rec, SASRec):
-        if known.network_class is network:
-            return known
-    base = SequenceRetriever if issubclass(network, SequenceNetwork) else TwoTowerRetriever
-    members = {"network_class": network, "__module__": network.__module__, "__doc__": base.__doc__}
-    return type(network.__name__, (base,), members)
+    """The Estimator class of a network: the one above, or one made for a network from outside.
+
+    The same network always has the same class.
+    """
+    if network not in _KNOWN:
+        base = SequenceRetriever if issubclass(network, SequenceNetwork) else TwoTowerRetriever
+        members = {"network_class": network, "__module__": network.__module__}
+        _KNOWN[network] = type(network.__name__, (base,), {**members, "__doc__": base.__doc__})
+    return _KNOWN[network]

@@ -132,7 +132,8 @@ class GlobalHot(Retriever):
             events, units = self._weighed(events)
             recent = Ranking.of(self._weights(events, units, catalogue), catalogue.order)
             overall = recent.only(recent.scores > 0).followed_by(overall)
-        lists, segments = (), None
+        lists: tuple[Ranking, ...] = ()
+        segments: pa.Table | None = None
         if self.get("segment"):
             lists, segments = self._segments(events, units, catalogue)
         model = GlobalHotModel(SegmentRankings(catalogue, overall, lists, segments))

@@ -48,8 +48,8 @@ def read_neighbours(folder: str) -> tuple[Catalogue, npt.NDArray[np.int32], npt.
 
 def age_weights(trigger: str, decay: float, max_history: int) -> npt.NDArray[np.float64]:
     """[ages]: the weight of an item of the history by its age, that of the last item first."""
-    weights: npt.NDArray[np.float64] = decay ** np.arange(1 if trigger == "last" else max_history)
-    return weights
+    ages = np.arange(1 if trigger == "last" else max_history)
+    return np.power(decay, ages, dtype=np.float64)
 
 
 class NeighbourSearcher(Searcher):
