@@ -74,23 +74,29 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_layers_point_one_way(path: Path) -> None:
-    part = part_of(path)
-    if part == "__init__":
-        assert imported(path) == set()
-        return
-    used = parts(imported(path)) - {part}
-    higher = {other for other in used if tier(other) > tier(part)}
-    assert not higher, f"{path.name} imports {sorted(higher)} from above"
-    assert used <= LEAVES.get(part, used)
-    assert "jobs" not in {name.split(".")[0] for name in imported(path)}
+def test_layers_point_one_way() -> None:
+    wrong = []
+    for path in MODULES:
+        part, names = part_of(path), imported(path)
+        if part == "__init__":
+            wrong += [(module_name(path), name) for name in sorted(names)]
+            continue
+        used = parts(names) - {part}
+        allowed = {other for other in used if tier(other) <= tier(part)}
+        allowed &= LEAVES.get(part, used)
+        wrong += [(module_name(path), other) for other in sorted(used - allowed)]
+        wrong += [(module_name(path), name) for name in names if name.split(".")[0] == "jobs"]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_no_heavy_library_where_it_has_no_business(path: Path) -> None:
-    library = FORBIDDEN.get(part_of(path))
-    assert library is None or library not in {name.split(".")[0] for name in imported(path)}
+def test_no_heavy_library_where_it_has_no_business() -> None:
+    wrong = [
+        (module_name(path), name)
+        for path in MODULES
+        for name in sorted(imported(path))
+        if name.split(".")[0] == FORBIDDEN.get(part_of(path))
+    ]
+    assert not wrong
 
 
 def loads(modules: list[str]) -> set[str]:
@@ -143,27 +149,31 @@ def is_main(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "main"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_the_library_prints_nothing(path: Path) -> None:
-    if module_name(path) == "sparkrec.pipeline.cli":
-        return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if any(is_main_block(node) for node in tree.body):
-        # A command: its `main` prints.
-        tree.body = [node for node in tree.body if not (is_main_block(node) or is_main(node))]
-    printed = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in ("print", "pprint", "breakpoint", "eval", "exec")
-    ]
-    assert not printed, f"{path}: lines {printed}"
+def test_the_library_prints_nothing() -> None:
+    wrong = []
+    for path in MODULES:
+        if module_name(path) == "sparkrec.pipeline.cli":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(is_main_block(node) for node in tree.body):
+            # A command: its `main` prints.
+            tree.body = [node for node in tree.body if not (is_main_block(node) or is_main(node))]
+        wrong += [
+            f"{module_name(path)}:{node.lineno}: {node.func.id}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("print", "pprint", "breakpoint", "eval", "exec")
+        ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=module_name)
-def test_nothing_is_pickled_from_disk(path: Path) -> None:
+def test_nothing_is_pickled_from_disk() -> None:
     """`pickle.loads` only where a training process is handed its task by the driver."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "pickle.load"):
-            pytest.fail(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    wrong = [
+        f"{module_name(path)}:{node.lineno}: {ast.unparse(node)}"
+        for path in [*MODULES, *JOBS]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "pickle.load")
+    ]
+    assert not wrong

@@ -35,7 +35,7 @@ def test_vectors_have_unit_length() -> None:
 def test_a_row_of_unknowns_still_has_a_vector() -> None:
     vectors = small_dssm().encode_users(torch.ones((3, 5), dtype=torch.int64))
     assert torch.isfinite(vectors).all()
-    assert torch.equal(vectors[0], vectors[1])
+    assert torch.allclose(vectors[0], vectors[1], atol=1e-5)
 
 
 def test_a_vector_does_not_depend_on_the_rest_of_the_batch() -> None:
@@ -44,15 +44,15 @@ def test_a_vector_does_not_depend_on_the_rest_of_the_batch() -> None:
         rows = rows_of(side, 20)
         whole = encode(rows)
         alone = torch.cat([encode(row[None]) for row in rows])
-        assert torch.allclose(whole, alone, atol=1e-6)
-        assert torch.allclose(encode(rows.flip(0)).flip(0), whole, atol=1e-6)
+        assert torch.allclose(whole, alone, atol=1e-5)
+        assert torch.allclose(encode(rows.flip(0)).flip(0), whole, atol=1e-5)
 
 
 def test_a_users_list_is_a_bag() -> None:
     network = small_dssm()
     ordered = network.encode_users(torch.tensor([[3, 5, 6, 7, 0]]))
     shuffled = network.encode_users(torch.tensor([[3, 7, 0, 5, 6]]))
-    assert torch.allclose(ordered, shuffled, atol=1e-6)
+    assert torch.allclose(ordered, shuffled, atol=1e-5)
 
 
 def test_the_towers_share_nothing() -> None:

@@ -46,20 +46,20 @@ def test_a_step_knows_nothing_of_later_ones(network: SequenceNetwork) -> None:
     changed = WINDOWS.clone()
     changed[:, 3:] = torch.tensor([8, 6, 2])
     before, after = network.encode_steps(WINDOWS), network.encode_steps(changed)
-    assert torch.allclose(before[:, :3], after[:, :3], atol=1e-6)
+    assert torch.allclose(before[:, :3], after[:, :3], atol=1e-5)
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
 
 
 def test_rows_do_not_know_of_each_other(network: SequenceNetwork) -> None:
     alone = torch.cat([network.encode_steps(row[None]) for row in WINDOWS])
-    assert torch.allclose(network.encode_steps(WINDOWS), alone, atol=1e-6)
+    assert torch.allclose(network.encode_steps(WINDOWS), alone, atol=1e-5)
 
 
 def test_a_query_is_its_last_step_whatever_stands_behind(network: SequenceNetwork) -> None:
     found = network.encode_users(WINDOWS)
     for row, length in enumerate((4, 2, 6)):
         wanted = network.encode_steps(WINDOWS[row : row + 1, :length])[0, -1]
-        assert torch.allclose(found[row], wanted, atol=1e-6)
+        assert torch.allclose(found[row], wanted, atol=1e-5)
 
 
 def test_no_history_gives_zeros_and_so_do_reserved_items(network: SequenceNetwork) -> None:
@@ -79,7 +79,7 @@ def test_gru_equations() -> None:
         update = torch.sigmoid(from_input[4:8] + from_state[4:8])
         new = torch.tanh(from_input[8:] + reset * from_state[8:])
         state = (1 - update) * new + update * state
-    assert torch.allclose(network.encode_users(WINDOWS[:1])[0], state, atol=1e-6)
+    assert torch.allclose(network.encode_users(WINDOWS[:1])[0], state, atol=1e-5)
 
 
 def test_gru_bias_is_a_number_more() -> None:
@@ -88,7 +88,7 @@ def test_gru_bias_is_a_number_more() -> None:
         network.items.weight[5, -1] = 0.7
     users, items = network.encode_users(WINDOWS), network.encode_items(torch.tensor([[5], [6]]))
     plain = users[:, :-1] @ items[:, :-1].T
-    assert torch.allclose(users @ items.T - plain, torch.tensor([0.7, 0.0]), atol=1e-6)
+    assert torch.allclose(users @ items.T - plain, torch.tensor([0.7, 0.0]), atol=1e-5)
 
 
 def attention_by_hand(network: SASRec, items: Tensor) -> Tensor:

@@ -35,12 +35,12 @@ def test_bce_is_the_mean_over_all_pairs() -> None:
     negative = torch.tensor([[0.5, -3.0], [1.0, 0.0]])
     pairs = [(2.0, 1), (-1.0, 1), (0.5, 0), (-3.0, 0), (1.0, 0), (0.0, 0)]
     expected = sum(cross_entropy(score, label) for score, label in pairs) / 6
-    assert bce_loss(positive, negative).item() == pytest.approx(expected, rel=1e-6)
+    assert bce_loss(positive, negative).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_bce_of_zero_scores_is_the_logarithm_of_two() -> None:
     loss = bce_loss(torch.zeros(3), torch.zeros(3, 5))
-    assert loss.item() == pytest.approx(math.log(2))
+    assert loss.item() == pytest.approx(math.log(2), rel=1e-5)
 
 
 def test_masked_negatives_do_not_count() -> None:
@@ -50,7 +50,7 @@ def test_masked_negatives_do_not_count() -> None:
     pairs = [(2.0, 1), (-1.0, 1), (0.5, 0)]
     expected = sum(cross_entropy(score, label) for score, label in pairs) / 3
     loss = bce_loss(positive, negative, mask)
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert negative.grad is not None
     assert torch.equal(negative.grad != 0, mask)
@@ -59,7 +59,7 @@ def test_masked_negatives_do_not_count() -> None:
 def test_a_full_mask_is_no_mask() -> None:
     positive, negative = torch.randn(4), torch.randn(4, 3)
     whole = bce_loss(positive, negative, torch.ones(4, 3, dtype=torch.bool))
-    assert whole.item() == pytest.approx(bce_loss(positive, negative).item())
+    assert whole.item() == pytest.approx(bce_loss(positive, negative).item(), rel=1e-5)
 
 
 def test_bce_stays_finite_for_extreme_scores() -> None:
@@ -72,7 +72,7 @@ def test_labelled_bce() -> None:
     labels = torch.tensor([1.0, 0.0, 0.0])
     pairs = [(1.5, 1), (-0.5, 0), (3.0, 0)]
     expected = sum(cross_entropy(score, label) for score, label in pairs) / 3
-    assert labelled_bce_loss(scores, labels).item() == pytest.approx(expected, rel=1e-6)
+    assert labelled_bce_loss(scores, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_both_losses_agree_on_the_same_pairs() -> None:
@@ -80,7 +80,7 @@ def test_both_losses_agree_on_the_same_pairs() -> None:
     scores = torch.cat([positive, negative.reshape(-1)])
     labels = torch.cat([torch.ones(3), torch.zeros(6)])
     sampled = bce_loss(positive, negative).item()
-    assert sampled == pytest.approx(labelled_bce_loss(scores, labels).item(), rel=1e-6)
+    assert sampled == pytest.approx(labelled_bce_loss(scores, labels).item(), rel=1e-5)
 
 
 def test_softmax_by_hand() -> None:
@@ -91,7 +91,7 @@ def test_softmax_by_hand() -> None:
         -math.log(math.exp(good) / (math.exp(good) + sum(math.exp(bad) for bad in others)))
         for good, others in rows
     ]
-    assert softmax_loss(positive, negative).item() == pytest.approx(sum(expected) / 2, rel=1e-6)
+    assert softmax_loss(positive, negative).item() == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
 def test_softmax_leaves_masked_negatives_out() -> None:
@@ -99,7 +99,7 @@ def test_softmax_leaves_masked_negatives_out() -> None:
     negative = torch.tensor([[0.5, 100.0], [100.0, 100.0]], requires_grad=True)
     mask = torch.tensor([[True, False], [False, False]])
     loss = softmax_loss(positive, negative, mask)
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.5)) / 2, rel=1e-6)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.5)) / 2, rel=1e-5)
     loss.backward()
     assert negative.grad is not None
     assert torch.equal(negative.grad != 0, mask)
@@ -112,7 +112,7 @@ def test_softmax_stays_finite_for_extreme_scores() -> None:
 
 def test_log_q_is_the_chance_to_be_in_the_batch() -> None:
     found = log_q(2 * log_not_drawn(torch.tensor([1, 3, 6]))).exp()
-    assert found.tolist() == pytest.approx([1 - 0.9**2, 1 - 0.7**2, 1 - 0.4**2], rel=1e-6)
+    assert found.tolist() == pytest.approx([1 - 0.9**2, 1 - 0.7**2, 1 - 0.4**2], rel=1e-5)
 
 
 def test_log_q_of_rare_and_of_only_items() -> None:
@@ -218,7 +218,7 @@ def test_without_a_mask_all_negatives_count(name: str) -> None:
     positive, negative = torch.tensor(POSITIVE), torch.tensor(NEGATIVE)
     every = torch.ones(negative.shape, dtype=torch.bool)
     whole = loss(positive, negative).item()
-    assert whole == pytest.approx(loss(positive, negative, every).item())
+    assert whole == pytest.approx(loss(positive, negative, every).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answers import assert_same_answers
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -81,9 +82,7 @@ def test_every_user_of_the_events(
     histories = [(f"u{user}", [(user + 3 * p) % 20 for p in range(10)]) for user in range(10)]
     queries = spark.createDataFrame(histories, "user_id string, history array<long>")
     wanted = lists(model.copy().set_params(k=4, exclude_seen=True).transform(queries), "user_id")
-    assert {user: [i for i, _ in given] for user, given in found.items()} == {
-        user: [i for i, _ in given] for user, given in wanted.items()
-    }
+    assert_same_answers(found, wanted)
     assert all(len(given) == 4 for given in found.values())
 
 
@@ -128,7 +127,7 @@ def test_parquet_of_others_and_histories_without_users(
     assert answered.columns == ["history", "note", "recommended"]
     strangers = rows.selectExpr("'nobody' AS user_id", "*")
     model = saved[1].copy().set_params(k=3, exclude_seen=True)
-    assert lists(answered, "note") == lists(model.transform(strangers), "note")
+    assert_same_answers(lists(answered, "note"), lists(model.transform(strangers), "note"))
 
 
 def test_features_of_items_are_made_of_the_histories(
@@ -159,7 +158,7 @@ def test_features_of_items_are_made_of_the_histories(
                "i -> array('g' || i % 3, 'h' || i % 2)))"),
     )  # fmt: skip
     wanted = model.copy().set_params(k=5, exclude_seen=True).transform(complete)
-    assert lists(answered, "user_id") == lists(wanted, "user_id")
+    assert_same_answers(lists(answered, "user_id"), lists(wanted, "user_id"))
 
 
 def test_text(

@@ -39,7 +39,7 @@ def test_a_sparse_gradient_moves_its_rows_as_a_dense_one_would(momentum: float) 
         sparse.grad, dense.grad = gradient, gradient.to_dense()
         for optimizer in optimizers:
             optimizer.step()
-    assert torch.allclose(sparse, dense, atol=1e-6)
+    assert torch.allclose(sparse, dense, atol=1e-5)
     assert torch.equal(sparse[[1, 3, 4]], start[[1, 3, 4]])
 
 
@@ -62,7 +62,7 @@ def test_the_compiled_steps_are_those_of_plain_torch(momentum: float) -> None:
             dense_step(plain, gradient, state, group)
         parameter.grad = gradient
         optimizer.step()
-        assert torch.allclose(parameter, plain, atol=1e-6)
+        assert torch.allclose(parameter, plain, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
