@@ -39,13 +39,15 @@ def run_job(
 
 
 def run_command(
-    main: Callable[[C, SparkSession], None],
+    main: Callable[[C, SparkSession], str | None],
     load: Callable[[str, Sequence[str]], C],
     kind: Any,
     doc: str | None,
     argv: list[str] | None = None,
 ) -> None:
-    """Run a job whose config `load(conf, overrides)` reads; see `run_job`.
+    """Run a job whose config `load(conf, overrides)` reads, and print what it returns.
+
+    Exit codes and errors are those of `run_job`.
 
     Parameters
     ----------
@@ -72,7 +74,9 @@ def run_command(
         name = f"sparkrec {getattr(config, 'job', '')}".strip()
         paths = list(_texts(config))
         spark = open_session(name, settings, paths, verbose=options.debug)
-        main(config, spark)
+        text = main(config, spark)
+        if text:
+            print(text)
         spark.stop()
     except Exception as error:
         message = user_message(error)

@@ -27,12 +27,7 @@ def run_training_job(name: str, doc: str | None, argv: list[str] | None = None) 
     def load(path: str, overrides: Sequence[str]) -> RetrievalJob:
         return load_training_job(path, name, overrides)
 
-    run_command(print_training, load, RetrievalJob if name == ANY else job_kind(name), doc, argv)
-
-
-def print_training(job: RetrievalJob, spark: SparkSession) -> None:
-    """Train, and print the table of metrics."""
-    print(train(job, spark))
+    run_command(train, load, RetrievalJob if name == ANY else job_kind(name), doc, argv)
 
 
 def train(job: RetrievalJob, spark: SparkSession) -> str:

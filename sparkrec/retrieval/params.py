@@ -82,6 +82,16 @@ class RetrievalParams(Params):
             raise ValueError("fallback must be `none` or `global_hot`")
         return self
 
+    def explainParam(self, param: str | Param[Any]) -> str:  # noqa: N802  pyspark's name
+        """A param's name, meaning, default and value; pyspark's own fails on tuples."""
+        found = self._resolveParam(param)
+        values = []
+        if self.hasDefault(found):
+            values.append(f"default: {self._defaultParamMap[found]!r}")
+        if self.isSet(found):
+            values.append(f"current: {self._paramMap[found]!r}")
+        return f"{found.name}: {found.doc} ({', '.join(values) or 'undefined'})"
+
     def get(self, name: str) -> Any:
         """The value of a param, set or default."""
         return self.getOrDefault(name)
@@ -172,7 +182,11 @@ class ConfigParams(RetrievalParams):
         """
         kind = self.config_blocks[name]
         fields = [field.name for field in dataclasses.fields(kind)]
-        return kind(**{field: self.get(self._names[name, field]) for field in fields})
+        values = {field: self.get(self._names[name, field]) for field in fields}
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise ValueError(f"{error}" if name == "model" else f"{name}.{error}") from None
 
     @property
     def config(self) -> Any:

@@ -119,10 +119,11 @@ def latest(folder: str, identity: Mapping[str, Any]) -> Checkpoint | None:
     path = storage.join(folder, names[-1])
     state = storage.read_json(storage.join(path, "state.json"))
     for key, value in json.loads(json.dumps(dict(identity))).items():
-        if state["identity"].get(key) != value:
+        before = state["identity"].get(key)
+        if before != value:
             raise TrainingError(
-                f"resume: checkpoint {path} was made with {key} = {state['task'].get(key)}, but "
-                f"this run has {value}; undo the change, or train anew with resume: false"
+                f"resume: checkpoint {path} was made with {key} = {before}, but this run has "
+                f"{value}; undo the change, or train anew with resume: false"
             )
     has_best = storage.exists(storage.join(path, "best.safetensors"))
     return Checkpoint(

@@ -1,10 +1,9 @@
 """Tiny data with mistakes in it, and jobs that run on it and must end with one error line."""
 
-import importlib.util
 import os
+import runpy
 import subprocess
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pyspark.sql import SparkSession
 from sparkrec.io import storage
 from sparkrec.io.publishing import publish
 from sparkrec.io.tables import write_table
-from sparkrec.pipeline.cli import run_job
 
 REPO = Path(__file__).parents[2]
 
@@ -156,16 +154,11 @@ def inside(
     monkeypatch.setattr(spark, "stop", lambda: None)
 
     def inside(job: str, *overrides: str) -> str:
-        path = REPO / "jobs" / f"{job}.py"
-        spec = importlib.util.spec_from_file_location(f"job_{job}", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        kind = next(iter(typing.get_type_hints(module.main).values()))
         sets = [part for override in overrides for part in ("--set", override)]
+        script = str(REPO / "jobs" / f"{job}.py")
+        monkeypatch.setattr(sys, "argv", [script, "--conf", conf(job), *sets])
         with pytest.raises(SystemExit) as exited:
-            run_job(module.main, kind, ["--conf", conf(job), *sets])
+            runpy.run_path(script, run_name="__main__")
         return error_line(exited.value.code, capfd.readouterr().err)
 
     return inside

@@ -60,7 +60,7 @@ def test_lanes_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
         step.learn(batch)
     assert step.positives == 5
     for session, length in zip(SESSIONS, (3, 2, 3), strict=True):
-        alone = model.encode_steps(session[None, : length - 1])[0]
+        alone = model.encode_windows(session[None, : length - 1])[0]
         for place in range(1, length):
             assert torch.allclose(found[int(session[place])], alone[place - 1], atol=1e-5)
 
