@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkrec.config import load as configs
-from sparkrec.errors import SparkrecError, StorageError
+from sparkrec.errors import ConfigError, SparkrecError, StorageError
 from sparkrec.io import storage
 from sparkrec.io.publishing import is_published, read_manifest
 from sparkrec.io.tables import fingerprint
@@ -33,13 +33,19 @@ def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
     """The config of a conf as its job's class, and the job's script; None for other jobs.
 
     The class is the annotation of the first parameter of the script's `main`.
+
+    Raises
+    ------
+    ConfigError
+        The conf names no job, or one that has no script.
     """
-    name = next(
-        line.split(":", 1)[1].split("#")[0].strip()
-        for line in conf.read_text(encoding="utf-8").splitlines()
-        if line.startswith("job:")
-    )
+    lines = conf.read_text(encoding="utf-8").splitlines()
+    name = next((line[4:].split("#")[0].strip() for line in lines if line.startswith("job:")), "")
+    if not name:
+        raise ConfigError(f"{conf}: the key `job:`, which names the script in {jobs}, is missing")
     script = jobs / f"{name}.py"
+    if not script.is_file():
+        raise ConfigError(f"{conf}: job `{name}` has no script {script}")
     spec = importlib.util.spec_from_file_location(f"sparkrec_job_{name}", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkrec.errors import StorageError
+from sparkrec.errors import ConfigError, StorageError
 from sparkrec.io import publishing
 from sparkrec.pipeline import results
 
@@ -33,6 +33,21 @@ def publish(path: Path) -> None:
 
 def test_a_conf_without_its_tables_is_left_out(tmp_path: Path) -> None:
     assert results.collect([conf(tmp_path)], REPO / "jobs", all_inputs=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dataset: mine\n", "the key `job:`, which names the script in .*, is missing"),
+        ("job:  # none\n", "the key `job:`"),
+        ("job: no_such\n", "job `no_such` has no script"),
+    ],
+)
+def test_a_conf_without_a_job_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"{path}: {message}"):
+        results.collect([path], REPO / "jobs", all_inputs=False)
 
 
 def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
