@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -38,7 +37,6 @@ def run_job(
     )
     for chatty in ("py4j", "petastorm"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     try:
         config = load_config(options.conf, kind, options.set)
         settings = getattr(config, "spark", {})
