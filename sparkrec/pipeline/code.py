@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,29 @@ def code_fingerprint(script: Path | None = None) -> str:
     for source in sorted(sources):
         digest.update(str(source.relative_to(PACKAGE)).encode() + source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def commit() -> str | None:
+    """The git commit of the package's checkout, short; None where there is no checkout.
+
+    It ends in `-dirty` if the package or the jobs differ from the commit.
+    """
+    # An environment may lie in a checkout of something else, which does not track the package.
+    if _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py")) is None:
+        return None
+    name = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", str(PACKAGE), str(PACKAGE.with_name("jobs")))
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints in the package's folder; None if it fails or is not installed."""
+    command = ["git", "-C", str(PACKAGE), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _running() -> Path | None:

@@ -1,8 +1,12 @@
-"""Run every conf that has no current result, and write the table of results into the README.
+"""Run every conf that has no current result, and write what all confs gave.
 
 A result is current if its run folder's `metrics.json` was made from the same config, the same
 code (all that its job imports) and the same data. ``python -m sparkrec.pipeline.results`` looks
 at every conf of a retrieval job whose tables have been prepared; `make results` calls it.
+
+Rows of `docs/results.csv` are replaced for these confs; those of other confs stay, with the commit
+that they were made by. A row of a conf that is gone is deleted by hand. The tables of
+`docs/results.md` and of the README are made of the file.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import logging
 import subprocess
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,8 @@ from sparkrec.io.publishing import is_published, read_manifest
 from sparkrec.io.tables import fingerprint
 from sparkrec.pipeline.code import code_fingerprint
 from sparkrec.pipeline.inputs import RetrievalJob
-from sparkrec.pipeline.report import format_markdown
+from sparkrec.pipeline.result_rows import merge, read_rows, rows_of, write_rows
+from sparkrec.pipeline.result_tables import format_headlines, format_tables
 
 log = logging.getLogger("sparkrec.results")
 
@@ -96,14 +102,31 @@ def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[s
     return found
 
 
-def write_table(readme: Path, table: str) -> None:
-    """Put the table between the README's two markers."""
-    text = readme.read_text(encoding="utf-8")
+def write_between_markers(page: Path, tables: str) -> None:
+    """Put tables between a page's two markers."""
+    text = page.read_text(encoding="utf-8")
     head, begin, rest = text.partition(_BEGIN)
     _, end, tail = rest.partition(_END)
     if not begin or not end:
-        raise StorageError(f"{readme} lacks the lines `{_BEGIN}` and `{_END}`")
-    readme.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{tail}", encoding="utf-8")
+        raise StorageError(f"{page} lacks the lines `{_BEGIN}` and `{_END}`")
+    page.write_text(f"{head}{_BEGIN}\n{tables}\n{_END}{tail}", encoding="utf-8")
+
+
+def write_results(found: Mapping[str, Mapping[str, Any]], readme: Path, docs: Path) -> None:
+    """Bring the CSV file of results up to date, and make the tables of both pages of it.
+
+    Parameters
+    ----------
+    found
+        By conf name, the contents of the run's `metrics.json`.
+    readme, docs
+        The README, and the folder with `results.csv` and `results.md`.
+    """
+    new = [row for conf, run in found.items() for row in rows_of(conf, run)]
+    rows = merge(read_rows(docs / "results.csv"), new)
+    write_rows(docs / "results.csv", rows)
+    write_between_markers(docs / "results.md", format_tables(rows))
+    write_between_markers(readme, format_headlines(rows))
 
 
 def main() -> None:
@@ -112,12 +135,14 @@ def main() -> None:
     parser.add_argument("confs", nargs="*", type=Path, help="default: all whose tables are there")
     parser.add_argument("--jobs", type=Path, default=Path("jobs"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     named = bool(options.confs)
     try:
         confs = options.confs or sorted(Path("conf").glob("*.yaml"))
-        write_table(options.readme, format_markdown(collect(confs, options.jobs, named)))
+        found = collect(confs, options.jobs, named)
+        write_results(found, options.readme, options.docs)
     except SparkrecError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:

@@ -1,6 +1,7 @@
 """The hash of the sources behind a result."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,33 @@ def test_a_program_without_imports_counts_everything(tmp_path: Path, package: Pa
     before = code.code_fingerprint(script)
     (package / "baselines" / "swing.py").write_text("")
     assert code.code_fingerprint(script) != before
+
+
+def git(folder: Path, *arguments: str) -> str:
+    about = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.hooksPath=")
+    command = ["git", "-C", str(folder), *about, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_checkout(package: Path) -> None:
+    repo = package.parent
+    assert code.commit() is None
+    git(repo, "init", "--quiet")
+    (repo / "other").write_text("")
+    git(repo, "add", "other")
+    git(repo, "commit", "--quiet", "-m", "without the package")
+    assert code.commit() is None
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "-m", "with the package")
+    name = git(repo, "rev-parse", "--short", "HEAD")
+    (repo / "other").write_text("changed")
+    assert code.commit() == name
+    (repo / "jobs").mkdir()
+    (repo / "jobs" / "new.py").write_text("")
+    assert code.commit() == f"{name}-dirty"
+
+
+def test_without_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert code.commit() is None

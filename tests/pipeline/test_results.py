@@ -1,6 +1,7 @@
-"""The table of results: what is run, what is left out, and where the table goes."""
+"""The table of results: what is run, what is left out, and where the tables go."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,11 +81,39 @@ def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(ran) == 2
 
 
-def test_the_table_goes_between_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n")
-    results.write_table(readme, "new")
-    assert readme.read_text() == f"before\n{results._BEGIN}\nnew\n{results._END}\nafter\n"
-    readme.write_text("nothing")
+def test_what_is_written(tmp_path: Path) -> None:
+    """Both pages have tables of all rows; a conf that was not run keeps its own."""
+    pages = [tmp_path / "README.md", tmp_path / "results.md"]
+    for page in pages:
+        page.write_text(f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n")
+    entry = {"model": "sasrec", "protocol": "last_3", "exclude_seen": False, "n": 3}
+    run = {
+        "model": "sasrec",
+        "dataset": "ml_1m",
+        "seconds": {"fit": 1.0},
+        "versions": {"commit": "abc"},
+        "results": [{**entry, "metrics": {"recall@20": 0.5, "ndcg@20": 0.2}, "interval95": {}}],
+    }
+    results.write_results({"one": run}, pages[0], tmp_path)
+    results.write_results({"two": run | {"versions": {"commit": "def"}}}, pages[0], tmp_path)
+    readme, whole = (page.read_text() for page in pages)
+    for text in (readme, whole):
+        assert text.startswith(f"before\n{results._BEGIN}\n") and "old" not in text
+        assert text.endswith(f"\n{results._END}\nafter\n")
+    assert "| sasrec | `one` | 0.5000 | 0.2000 | 1.0 |  |" in readme
+    commits = [line.split(" | ")[-1] for line in whole.splitlines() if line.startswith("| sasrec")]
+    assert commits == ["abc |", "def |"]
+
+
+def test_a_page_without_marks(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(StorageError, match="lacks the lines"):
-        results.write_table(readme, "new")
+        results.write_between_markers(tmp_path / "README.md", "new")
+
+
+def test_the_repositorys_tables_are_those_of_its_csv(tmp_path: Path) -> None:
+    for page in ("README.md", "docs/results.md", "docs/results.csv"):
+        shutil.copy(REPO / page, tmp_path)
+    results.write_results({}, tmp_path / "README.md", tmp_path)
+    for page in ("README.md", "docs/results.md", "docs/results.csv"):
+        assert (tmp_path / Path(page).name).read_text() == (REPO / page).read_text(), page
