@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test lint ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -51,6 +51,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# An sdist, and a wheel made of it.
+wheel: install
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 # Needs ML_1M=<folder with ratings.dat>; everything goes below MY_S3_BUCKET.
 ml-1m: install

@@ -8,7 +8,9 @@ system time of the driver's Python and its Python workers, without the JVM's.
 import argparse
 import os
 import tempfile
+from contextlib import nullcontext
 from time import perf_counter
+from unittest.mock import patch
 
 import psutil
 from _measure import Figures, in_child, report
@@ -20,9 +22,8 @@ from sparkrec.datasets.synthetic import synthetic_events
 
 def first_fit(events: int, as_zip: bool) -> Figures:
     """CPU seconds and seconds of the first fit, in a working folder without the package."""
-    if as_zip:
-        session.imports_the_same = lambda python, name: False
-    with tempfile.TemporaryDirectory() as neutral:
+    never = patch.object(session, "imports_the_same", return_value=False)
+    with tempfile.TemporaryDirectory() as neutral, never if as_zip else nullcontext():
         os.chdir(neutral)
         spark = session.open_session("benchmark first_fit", {"ui.enabled": "false"})
         train = synthetic_events(spark, events, seed=1).cache()

@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -64,7 +63,6 @@ def run_command(
     )
     for chatty in ("py4j", "petastorm"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     try:
         config = load(options.conf, options.set)
         if options.print_conf:

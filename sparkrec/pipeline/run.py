@@ -125,6 +125,7 @@ class Run:
         job = self.job
         metrics = metrics_json(
             model=self.name,
+            trained=find_class(job.model_class),
             dataset=job.dataset,
             config=configs.to_json(job),
             seed=job.seed,

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sparkrec.errors import TrainingError
 from sparkrec.feed.feed import Feed, FeedSettings
 from sparkrec.io import storage
+from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
@@ -71,7 +72,7 @@ def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
     resumed = _resume(spec, rank.first)
     if resumed is not None and resumed.progress.phase == "done":
         return resumed.progress
-    tensors = checkpoint.read_tensors(spec.tensors_path)
+    tensors = read_tensors(spec.tensors_path)
     stopping = spec.training.early_stopping
     validation = Validation(tensors, stopping.metric) if stopping and "queries" in tensors else None
     progress = resumed.progress if resumed else Progress()
@@ -87,7 +88,7 @@ def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
         weights = _phase(spec, rank, tensors, progress, resumed, None)
     if rank.first:
         progress.phase = "done"
-        checkpoint.write_tensors(storage.join(spec.checkpoint_path, FINAL), weights)
+        write_tensors(storage.join(spec.checkpoint_path, FINAL), weights)
         storage.write_json(
             storage.join(spec.checkpoint_path, FINAL_STATE), {"progress": vars(progress)}
         )
@@ -127,7 +128,7 @@ def _phase(
     if resumed is not None:
         network.load_state_dict(resumed.weights)
     elif spec.initial_weights:
-        network.load_state_dict(checkpoint.read_tensors(spec.initial_weights))
+        network.load_state_dict(read_tensors(spec.initial_weights))
     network.to(rank.device)
     optimizers = make_optimizers(network, training)
     if resumed is not None:
