@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-all lint ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-all lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -57,6 +57,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# An sdist, and a wheel made of it.
+wheel: install
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 # Needs ML_1M=<folder with ratings.dat>; everything goes below MY_S3_BUCKET.
 ml-1m: install
 	$(SUBMIT) jobs/prepare_ml_1m.py --conf conf/prepare_ml_1m.yaml
@@ -90,6 +95,7 @@ bench: install
 	$(SUBMIT) benchmarks/topk.py
 	$(SUBMIT) benchmarks/evaluation.py
 	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
+	$(SUBMIT) benchmarks/first_fit.py
 	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
 	$(SUBMIT) benchmarks/training.py

@@ -27,7 +27,7 @@ from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step import optimizers
 from sparkrec.training.step.objectives import objective
 from sparkrec.training.step.optimizers import RowAdam, dense_parameters, make_optimizers
-from sparkrec.training.step.session_batches import session_steps
+from sparkrec.training.step.session_batches import session_batches
 
 WARM_UP = 20
 
@@ -83,7 +83,7 @@ def session_parallel(dim: int, lanes: int, loss: Loss, rows: int) -> float:
     config = GRU4RecConfig(20, (dim,), dim, dropout_hidden=0.4, sparse=True, initial_std=0.01)
     settings = {"optimizer": "adagrad", "learning_rate": 0.1, "momentum": 0.2}
     training = Training(batch_size=lanes, session_parallel=True, **settings)  # type: ignore[arg-type]
-    steps = session_steps([{"items": sessions}], lanes)
+    steps = session_batches([{"items": sessions}], lanes)
     counts = torch.bincount(sessions.reshape(-1), minlength=items + 2)
     return events_per_second(GRU4Rec(config, *sides), loss, training, items, steps, counts)
 
@@ -102,7 +102,7 @@ def plain_torch(dim: int, lanes: int, loss: Loss, rows: int) -> float:
     states = {p: {n: torch.zeros_like(p) for n in ("squares", "velocity")} for p in tables + layers}
     group = {"lr": 0.1, "momentum": 0.2, "eps": 1e-6}
     state, events, start = torch.zeros(lanes, dim), 0, perf_counter()
-    for step, batch in enumerate(session_steps([{"items": sessions}], lanes)):
+    for step, batch in enumerate(session_batches([{"items": sessions}], lanes)):
         if step == WARM_UP:
             events, start = 0, perf_counter()
         targets, kept = batch["target"], state[batch["kept"]] * ~batch["starts"][:, None]

@@ -1,27 +1,66 @@
-"""How loops over events are compiled."""
+"""Loops over events are compiled by numba; the machine code is cached on disk and checked."""
 
+import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 def compiled(function: C) -> C:
-    """Compile at the first call with numba; the result is kept on disk where that can serve.
+    """Compile at the first call, without the GIL, and cache the machine code beside the source.
 
-    A package that executors load from a zip lies below another folder in every session, so what
-    numba kept for it would never be found again; then each Python worker compiles for itself, as
-    it does where no folder can be written.
+    There is no cache where no folder can be written, or where the package is loaded from a zip:
+    Spark unpacks that into a new folder in every session, in which nothing is found again.
 
-    numba compiles again when the function's own file changes, and does not notice a change of
-    what it calls elsewhere: after one, delete the `__pycache__` of the callers.
+    Callees are compiled into their caller. numba itself only looks at the file of the caller, and
+    an upgrade that changes a callee alone would leave the old code in use. Here the cache is also
+    discarded when `dependency_stamp` changes.
     """
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if Path(function.__code__.co_filename).is_file():
-        try:
-            return cast(C, numba.njit(nogil=True, error_model="numpy", cache=True)(function))
-        except RuntimeError:  # numba found no folder that it may write to
-            pass
-    return cast(C, numba.njit(nogil=True, error_model="numpy")(function))
+        # RuntimeError: numba found no folder that it may write to. OSError: a callee is in a zip.
+        with suppress(RuntimeError, OSError):
+            dispatcher._cache = _StampedCache(function)
+    return cast(C, dispatcher)
+
+
+class _StampedCache(FunctionCache):
+    """numba's cache of a function, which is valid for one `dependency_stamp`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = (self._impl.locator.get_source_stamp(), dependency_stamp(function))
+        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+
+
+def dependency_stamp(function: Callable[..., Any]) -> str:
+    """A hash of what a compiled function can have compiled into it.
+
+    That is this file, the files of the compiled functions that the function's module imports (and
+    those that they import), and the numbers among the globals of all these modules. Callees must
+    be imported by name, `from module import callee`; `module.callee` is not seen.
+    """
+    files = {Path(__file__), Path(function.__code__.co_filename)}
+    scopes = [function.__globals__]
+    numbers = []
+    for scope in scopes:
+        for name, value in scope.items():
+            if isinstance(value, Dispatcher):
+                file = Path(value.py_func.__code__.co_filename)
+                if file not in files:
+                    files.add(file)
+                    scopes.append(value.py_func.__globals__)
+            elif isinstance(value, int | float | np.generic):
+                numbers.append(f"{name}={value!r}")
+    digest = hashlib.sha256("\n".join(sorted(numbers)).encode())
+    for content in sorted(file.read_bytes() for file in files):
+        digest.update(content)
+    return digest.hexdigest()

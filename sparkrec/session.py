@@ -8,9 +8,8 @@ import os
 import re
 import shlex
 import sys
-import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
@@ -19,6 +18,8 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
+from sparkrec.jvm import quiet_start
+from sparkrec.shipping import imports_the_same, module_zip
 
 _DEFAULTS = {
     "spark.master": "local[*]",
@@ -50,7 +51,10 @@ _LAUNCH_KEYS = {
 
 
 def open_session(
-    name: str, settings: Mapping[str, str] | None = None, paths: Iterable[str] = ()
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    paths: Iterable[str] = (),
+    verbose: bool = False,
 ) -> SparkSession:
     """Open the session of a job, or return the one that is open.
 
@@ -62,6 +66,9 @@ def open_session(
         The conf's `spark:` block: keys with or without the `spark.` prefix.
     paths
         Every path that the job touches; with an `s3://` one among them, S3A is set up.
+    verbose
+        Show Spark's warnings, and what the JVM reports when it starts. spark-submit starts the JVM
+        itself, so its notices are shown in any case.
 
     Raises
     ------
@@ -100,8 +107,11 @@ def open_session(
     builder = SparkSession.builder.appName(name)
     for key, value in merged.items():
         builder = builder.config(key, value)
+    start = nullcontext() if verbose or launched is not None else quiet_start(merged)
     try:
-        session = builder.getOrCreate()
+        with start:
+            session = builder.getOrCreate()
+            session.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
     except (Py4JJavaError, PySparkRuntimeError) as error:
         if isinstance(error, Py4JJavaError):
             reason = str(error.java_exception.getMessage() or error.java_exception.toString())
@@ -111,9 +121,40 @@ def open_session(
             f"Spark does not start with spark.master={merged['spark.master']}: "
             f"{' '.join(reason.split())}"
         ) from error
-    session.sparkContext.setLogLevel("ERROR")
-    session.sparkContext.addPyFile(package_zip())
+    ship_module(session, "sparkrec")
     return session
+
+
+# (application, module) of what was shipped, or need not be.
+_SHIPPED: set[tuple[str, str]] = set()
+
+
+def ship_module(spark: SparkSession, name: str) -> None:
+    """Make a module of this process importable in the session's Python workers.
+
+    On a local master nothing is sent if the workers' Python finds the same module by itself: they
+    then share its compiled code on disk, which a zip in a new folder every session cannot have.
+    Otherwise the top-level module or package is sent as a zip, once a session.
+
+    Parameters
+    ----------
+    spark
+        The session.
+    name
+        A module that this process can import, such as `acme.bst`; all of `acme` is shipped.
+
+    Raises
+    ------
+    ConfigError
+        The module is the running program (`__main__`), is not there, or has no Python sources.
+    """
+    name = name.partition(".")[0]
+    context = spark.sparkContext
+    if (context.applicationId, name) in _SHIPPED:
+        return
+    if not (is_local(spark) and imports_the_same(context.pythonExec, name)):
+        context.addPyFile(module_zip(name))
+    _SHIPPED.add((context.applicationId, name))
 
 
 def _text(value: object) -> str:
@@ -189,16 +230,6 @@ def _hadoop_version() -> str:
     for jar in _jars_folder().glob("hadoop-client-api-*.jar"):
         return jar.stem.removeprefix("hadoop-client-api-")
     return "3.5.0"
-
-
-def package_zip() -> str:
-    """Zip the sparkrec package for the executors; returns the path of the archive."""
-    package = Path(__file__).parent
-    target = Path(tempfile.mkdtemp(prefix="sparkrec-")) / "sparkrec.zip"
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted(package.rglob("*.py")):
-            archive.write(source, source.relative_to(package.parent))
-    return str(target)
 
 
 def slots(spark: SparkSession) -> int:

@@ -11,7 +11,6 @@ from pyspark.sql import SparkSession
 from sparkrec.io.s3 import _client as s3_client
 from sparkrec.session import open_session
 
-
 # Jobs of a few rows: compiling them well takes longer than running them, and the default cache of
 # compiled code is small without the optimising compiler.
 JAVA_OPTIONS = (

@@ -12,33 +12,29 @@ PACKAGE = REPO / "sparkrec"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 JOBS = sorted((REPO / "jobs").glob("*.py"))
 
-# A module may import from its own tier and from those below it.
-TIERS = (
-    {
-        *("config", "template", "session", "cli", "columns", "errors"),
-        *("storage", "s3", "publishing", "tables", "splitmix64", "compiled"),
-    },
-    {"transforms", "schema", "nn"},
-    {"datasets", "baselines", "models", "training", "retrieval", "evaluation"},
+# The floors of the house, lowest first: a module imports from its own floor and from those below.
+FLOORS = (
+    {"nn", "columns", "errors", "compiled", "splitmix64", "item_index", "shipping", "jvm"},
+    {"models", "schema", "session", "config", "io"},
+    {"feed", "transforms", "evaluation"},
+    {"encoding", "datasets"},
+    {"retrieval"},
+    {"training", "baselines"},
+    {"pipeline"},
 )
-# Of the lowest tier, what may not even import its neighbours.
-LEAVES = {
-    "errors": set(),
-    "columns": set(),
-    "splitmix64": set(),
-    "compiled": set(),
-    "template": {"errors"},
-    "config": {"errors", "template"},
-    "s3": {"errors"},
-    "storage": {"errors", "s3"},
-    "publishing": {"errors", "s3", "storage"},
-}
+# Libraries that a room, or a part of one, must not import.
 FORBIDDEN = {
     "models": "pyspark",
     "nn": "pyspark",
     "transforms": "torch",
     "baselines": "torch",
+    "retrieval/search": "pyspark",
+    "retrieval/answering": "pyspark",
 }
+# What can be imported without anything heavy.
+LIGHT = ("errors", "columns", "splitmix64", "item_index", "config", "models/registry")
+LIGHT_SCHEMA = ("schema/__init__", "schema/parser", "schema/hashing", "schema/encoder")
+LIGHT_IO = ("io/storage", "io/s3", "io/publishing")
 
 
 def imported(path: Path) -> set[str]:
@@ -55,18 +51,19 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def parts(names: set[str]) -> set[str]:
-    """The first part below `sparkrec` of each of our own names."""
-    return {name.split(".")[1] for name in names if name.startswith("sparkrec.")} - {"__version__"}
-
-
 def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def tier(part: str) -> int:
-    found = [i for i, tier in enumerate(TIERS) if part in tier]
-    assert found, f"`{part}` stands in no tier; add it to TIERS"
+def within(path: Path, place: str) -> bool:
+    """Whether a module is a room, a part of one, or a file: `models`, `retrieval/search`."""
+    inside = path.relative_to(PACKAGE).with_suffix("").as_posix()
+    return inside == place or inside.startswith(f"{place}/")
+
+
+def floor(part: str) -> int:
+    found = [i for i, floor in enumerate(FLOORS) if part in floor]
+    assert found, f"`{part}` stands on no floor; add it to FLOORS"
     return found[0]
 
 
@@ -74,27 +71,79 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_layers_point_one_way() -> None:
-    wrong = []
+def graph() -> dict[str, set[str]]:
+    """Which modules of the package each of them imports, wherever in it the import stands."""
+    names = {module_name(path) for path in MODULES}
+    found = {}
     for path in MODULES:
-        part, names = part_of(path), imported(path)
-        if part == "__init__":
-            wrong += [(module_name(path), name) for name in sorted(names)]
+        text = path.read_text(encoding="utf-8")
+        used = imported(path)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found[module_name(path)] = (used & names) - {module_name(path), "sparkrec"}
+    return found
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Nodes of a circle, in order, or none."""
+    done: set[str] = set()
+
+    def walk(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        for other in sorted(edges[node]):
+            if found := walk(other, [*way, node]):
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(edges) if (found := walk(node, []))), [])
+
+
+def test_floors_and_no_arrow_that_runs_up() -> None:
+    wrong = []
+    for name, used in graph().items():
+        if name == "sparkrec":
+            assert not used
             continue
-        used = parts(names) - {part}
-        allowed = {other for other in used if tier(other) <= tier(part)}
-        allowed &= LEAVES.get(part, used)
-        wrong += [(module_name(path), other) for other in sorted(used - allowed)]
-        wrong += [(module_name(path), name) for name in names if name.split(".")[0] == "jobs"]
+        part = name.split(".")[1]
+        wrong += [
+            f"{name} imports {other} from above"
+            for other in sorted(used)
+            if floor(other.split(".")[1]) > floor(part)
+        ]
     assert not wrong
+
+
+def test_nothing_imports_a_job() -> None:
+    assert not [path for path in MODULES if "jobs" in {n.split(".")[0] for n in imported(path)}]
+
+
+def test_no_circle_of_modules_and_none_of_rooms() -> None:
+    modules = graph()
+    assert circle(modules) == []
+    rooms: dict[str, set[str]] = {part: set() for floor in FLOORS for part in floor}
+    for name, used in modules.items():
+        if name != "sparkrec":
+            room = name.split(".")[1]
+            rooms[room] |= {other.split(".")[1] for other in used} - {room}
+    assert circle(rooms) == []
+
+
+def test_circles_are_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b"}, "b": set()}) == []
 
 
 def test_no_heavy_library_where_it_has_no_business() -> None:
     wrong = [
-        (module_name(path), name)
+        (module_name(path), library)
         for path in MODULES
-        for name in sorted(imported(path))
-        if name.split(".")[0] == FORBIDDEN.get(part_of(path))
+        for place, library in FORBIDDEN.items()
+        if within(path, place) and library in {name.split(".")[0] for name in imported(path)}
     ]
     assert not wrong
 
@@ -111,8 +160,10 @@ def loads(modules: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
-def below(*folders: str) -> list[str]:
-    return [module_name(path) for path in MODULES if part_of(path) in folders]
+def below(*places: str) -> list[str]:
+    found = [module_name(path) for path in MODULES if any(within(path, place) for place in places)]
+    assert found
+    return found
 
 
 def test_baselines_run_without_torch() -> None:
@@ -124,9 +175,12 @@ def test_networks_run_without_spark() -> None:
     assert loads(below("models", "nn")) == {"torch"}
 
 
-def test_the_lowest_tier_is_light() -> None:
-    light = [module_name(path) for path in MODULES if part_of(path) in LEAVES]
-    assert loads([*light, "sparkrec.schema"]) == set()
+def test_what_answers_runs_without_spark() -> None:
+    assert loads(below("retrieval/search", "retrieval/answering")) == {"torch", "faiss"}
+
+
+def test_the_lowest_floors_are_light() -> None:
+    assert loads(below(*LIGHT, *LIGHT_IO, *LIGHT_SCHEMA)) == set()
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)

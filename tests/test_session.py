@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pyspark import SparkContext
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec import session
 from sparkrec.errors import ConfigError
-from sparkrec.session import is_local, local_cores, open_session, package_zip, slots
+from sparkrec.session import is_local, local_cores, open_session, ship_module, slots
 
 SUBMIT = Path(sys.executable).parent / "spark-submit"
 REPO = Path(__file__).parents[1]
@@ -27,6 +28,10 @@ class Recorder:
         self.settings: dict[str, str] = {}
         self.builder = self
         self.sparkContext = self
+        self.sent: list[str] = []
+        self.pythonExec = sys.executable
+        self.master = "yarn"
+        self.applicationId = uuid4().hex
 
     def getActiveSession(self) -> None:  # noqa: N802
         return None
@@ -46,7 +51,7 @@ class Recorder:
         pass
 
     def addPyFile(self, path: str) -> None:  # noqa: N802
-        pass
+        self.sent.append(Path(path).name)
 
 
 @pytest.fixture
@@ -65,6 +70,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         recorder = Recorder()
         monkeypatch.setattr(session, "SparkSession", recorder)
         monkeypatch.setattr(session, "_launched_settings", lambda: launched)
+        monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
         open_session("test", settings, paths)
         return recorder.settings
 
@@ -236,12 +242,45 @@ def test_spark_defaults_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not session._in_spark_defaults("spark.jars")
 
 
-def test_package_zip() -> None:
-    names = zipfile.ZipFile(package_zip()).namelist()
-    package = REPO / "sparkrec"
-    assert set(names) == {str(p.relative_to(REPO)) for p in package.rglob("*.py")}
-    assert "sparkrec/training/loop.py" in names
-    assert not any(name.startswith(("tests", "jobs")) or "test" in name for name in names)
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on this process's path with a package `acme`, which holds a module `bst`."""
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "__init__.py").write_text("")
+    (tmp_path / "acme" / "bst.py").write_text("WHO = 'bst'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "acme"]:
+        del sys.modules[name]
+
+
+def test_a_cluster_is_sent_a_module_once_a_session(acme: Path) -> None:
+    first, second = Recorder(), Recorder()
+    for recorder in (first, first, second):
+        ship_module(recorder, "acme.bst")  # type: ignore[arg-type]
+        ship_module(recorder, "sparkrec")  # type: ignore[arg-type]
+    assert first.sent == second.sent == ["acme.zip", "sparkrec.zip"]
+
+
+def test_a_local_master_is_sent_what_its_workers_would_not_find(
+    acme: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    recorder = Recorder()
+    recorder.master = "local[2]"
+    for name in ("acme", "sparkrec"):
+        ship_module(recorder, name)  # type: ignore[arg-type]
+    assert recorder.sent == ["acme.zip"]
+
+
+def test_workers_import_what_was_shipped(acme: Path, spark: SparkSession) -> None:
+    def who(rows: object) -> list[str]:
+        from acme.bst import WHO  # type: ignore[import-not-found]
+
+        return [WHO]
+
+    ship_module(spark, "acme.bst")
+    assert spark.sparkContext.parallelize([0], 1).mapPartitions(who).collect() == ["bst"]
 
 
 REPORT = """
@@ -297,3 +336,4 @@ def test_a_master_that_spark_refuses() -> None:
         "sparkrec.errors.ConfigError: Spark does not start with spark.master=local[x]: "
         "Could not parse Master URL: 'local[x]'"
     )
+    assert "ERROR SparkContext: Error initializing SparkContext" in done.stderr

@@ -8,13 +8,10 @@ line.
 import contextlib
 import dataclasses
 import difflib
-import inspect
 import math
-import re
-import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import yaml
@@ -33,13 +30,13 @@ from sparkrec.errors import ConfigError
 
 C = TypeVar("C")
 
-# Names with commas between them, and what is indented below.
-_ATTRIBUTE = re.compile(r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", re.M)
+# What a field is called in a conf, where that is not its name: `model.class`.
+KEY = "key"
 
 
 def load_config(
     path: str,
-    kind: type[C],
+    kind: type[C] | Callable[[Mapping[str, Any]], type[C]],
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> C:
@@ -50,8 +47,10 @@ def load_config(
     path
         YAML file on the local disk.
     kind
-        A dataclass, or a generic one with its argument (`NeuralJob[DSSMConfig]`). Fields without
-        a default are required. `__post_init__` may raise ValueError("<field> must ...").
+        A dataclass, or a generic one with its argument (`NeuralJob[DSSMConfig]`); or a function
+        that chooses it by the conf's plain values. Fields without a default are required, but for
+        dataclasses that need no value. `__post_init__` may raise ValueError("<field> must ...").
+        A field whose metadata has the `KEY` "block.key" stands under that key of another block.
     overrides
         `key.sub=value` each, the value in YAML; as `--set` gives them.
     environ
@@ -66,7 +65,20 @@ def load_config(
     root = read_template(path, environ)
     for override in overrides:
         apply_override(root, override)
+    if not (isinstance(kind, type) or typing.get_origin(kind)):
+        kind = kind(_plain(root))
     return typing.cast(C, _build(kind, root, ""))
+
+
+def _plain(node: yaml.MappingNode) -> dict[str, Any]:
+    """Single values of a conf and of its blocks, for a look ahead; anything else is left out."""
+    found: dict[str, Any] = {}
+    for key_node, child in node.value:
+        if isinstance(child, yaml.MappingNode):
+            found[str(key_node.value)] = _plain(child)
+        elif isinstance(child, yaml.ScalarNode):
+            found[str(key_node.value)] = plain_value(child, str(key_node.value))
+    return found
 
 
 def _build(kind: Any, node: yaml.Node, key: str) -> Any:
@@ -125,65 +137,56 @@ def _build_scalar(kind: Any, node: yaml.Node, key: str) -> Any:
 
 
 def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
-    fields = _fields(kind)
+    fields = fields_of(kind)
     pairs = unique_pairs(node, key)
     prefix = f"{key}." if key else ""
+    values, at = {}, {}
+    for name, (field, hint) in fields.items():
+        if KEY in field.metadata:
+            taken = _take_nested(pairs, field.metadata[KEY])
+            if taken is not None:
+                values[name], at[name] = _build(hint, taken, field.metadata[KEY]), taken
+            elif is_required(field):
+                raise ConfigError(f"{where(node)}: missing key `{field.metadata[KEY]}`")
+    fields = {name: pair for name, pair in fields.items() if KEY not in pair[0].metadata}
     for name, (key_node, _) in pairs.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             known = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(fields)}"
             raise ConfigError(f"{where(key_node)}: unknown key `{prefix}{name}`; {known}")
-    values = {}
     for name, (field, hint) in fields.items():
+        block = dataclasses.is_dataclass(typing.get_origin(hint) or hint)
         if name in pairs:
-            child = pairs[name][1]
-            if dataclasses.is_dataclass(hint):
-                child = or_empty_block(child)
-            values[name] = _build(hint, child, f"{prefix}{name}")
-        elif _is_required(field):
-            raise ConfigError(f"{where(node)}: missing key `{prefix}{name}`")
+            child = at[name] = pairs[name][1]
+            values[name] = _build(
+                hint, or_empty_block(child) if block else child, f"{prefix}{name}"
+            )
+        elif is_required(field):
+            if not block or any(is_required(inner) for inner, _ in fields_of(hint).values()):
+                raise ConfigError(f"{where(node)}: missing key `{prefix}{name}`")
+            values[name] = (typing.get_origin(hint) or hint)()
     try:
         return (typing.get_origin(kind) or kind)(**values)
     except ValueError as error:
         named = str(error).split(" ", 1)[0]
-        at = pairs[named][1] if named in pairs else node
-        raise ConfigError(f"{where(at)}: {prefix}{error}") from None
+        raise ConfigError(f"{where(at.get(named, node))}: {prefix}{error}") from None
 
 
-def describe_keys(kind: Any, prefix: str = "") -> list[str]:
-    """A line a key of a config dataclass: dotted name, type and default; below it, indented, what
-    the class's docstring says of it. For `-h`."""
-    lines, meanings = [], _meanings(typing.get_origin(kind) or kind)
-    for name, (field, hint) in _fields(kind).items():
-        # An optional block (`Block | None`) has keys to list as well.
-        blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
-        block = hint if dataclasses.is_dataclass(typing.get_origin(hint) or hint) else None
-        if block is None and len(blocks) == 1 and typing.get_origin(hint) is not tuple:
-            block = blocks[0]
-        if block is not None:
-            lines += describe_keys(block, f"{prefix}{name}.")
-            continue
-        default = "required" if _is_required(field) else f"default {_default(field)!r}"
-        kind_name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        lines.append(f"{prefix}{name}: {kind_name} ({default})")
-        lines += textwrap.wrap(meanings.get(name, ""), 90, initial_indent="    ",
-                               subsequent_indent="    ")  # fmt: skip
-    return lines
+def _take_nested(pairs: dict[str, tuple[yaml.Node, yaml.Node]], key: str) -> yaml.Node | None:
+    """Take the value of `block.key` out of a block, or None where it has none."""
+    block, _, name = key.partition(".")
+    if block not in pairs or not isinstance(pairs[block][1], yaml.MappingNode):
+        return None
+    key_node, child = pairs[block]
+    found = unique_pairs(child, block).get(name)
+    if found is None:
+        return None
+    rest = [pair for pair in child.value if pair[0].value != name]
+    pairs[block] = key_node, yaml.MappingNode(child.tag, rest, child.start_mark, child.end_mark)
+    return found[1]
 
 
-def _meanings(cls: type) -> dict[str, str]:
-    """What the `Attributes` of a class's docstring, and of its bases', say of each field."""
-    found: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes\n----------\n")
-        for names, text in re.findall(
-            r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", listed, re.M
-        ):
-            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
-
-
-def _fields(kind: Any) -> dict[str, tuple["dataclasses.Field[Any]", Any]]:
+def fields_of(kind: Any) -> dict[str, tuple["dataclasses.Field[Any]", Any]]:
     """Fields of a dataclass and their types, with a generic's arguments for its parameters."""
     cls = typing.get_origin(kind) or kind
     hints = typing.get_type_hints(cls)
@@ -194,20 +197,18 @@ def _fields(kind: Any) -> dict[str, tuple["dataclasses.Field[Any]", Any]]:
     }
 
 
-def _is_required(field: "dataclasses.Field[Any]") -> bool:
+def is_required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    assert field.default_factory is not dataclasses.MISSING
-    return field.default_factory()
-
-
 def to_json(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values, for metrics.json and model.json."""
-    return dataclasses.asdict(config)
+    """The config as plain JSON values, keys as in a conf; for metrics.json and model.json."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if KEY in field.metadata:
+            block, _, key = field.metadata[KEY].partition(".")
+            values[block] = {key: values.pop(field.name), **values[block]}
+    return values
 
 
 def from_json(kind: Any, value: Mapping[str, Any], source: str) -> Any:

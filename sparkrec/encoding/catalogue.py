@@ -1,4 +1,4 @@
-"""The items a model knows: raw ids in dense order, and how often train has each."""
+"""The items a model knows: raw ids in dense order, and how often train has each. No Spark."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,18 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from sparkrec.errors import DataError
-from sparkrec.io import storage
+from sparkrec.io.arrow import read_parquet, write_parquet
+from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
 
 Ints = npt.NDArray[np.int64]
-
-PADDING = 0
-UNKNOWN = 1
-_FIRST = 2
 
 
 @dataclass(eq=False)
@@ -68,10 +62,14 @@ class Catalogue:
             # numpy has no null integer: it would take floats, which round large ids.
             values = values.fill_null(0)
         found = self._lookup.get_indexer(values.to_numpy(zero_copy_only=False)).astype(np.int64)
-        found = np.where(found < 0, UNKNOWN, found + _FIRST)
+        found = np.where(found < 0, UNKNOWN, found + FIRST_ITEM)
         if ids.null_count:
             found[np.asarray(ids.is_null())] = PADDING
         return found
+
+    def numbers(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
+        """Item numbers from 0 of raw ids; negative for null, and for an id that it lacks."""
+        return self.index(ids) - FIRST_ITEM
 
     def grow(self, new: "Catalogue") -> "Catalogue":
         """The items of both: the old ones keep their places; counts are those of `new`."""
@@ -81,34 +79,19 @@ class Catalogue:
             )
         added = pa.compute.invert(pa.compute.is_in(new.ids, value_set=self.ids))
         ids = pa.concat_arrays([self.ids, new.ids.filter(added)])
-        positions = new.index(ids) - _FIRST
+        positions = new.numbers(ids)
         known = positions >= 0
         counts = np.where(known, new.counts[np.where(known, positions, 0)], 0)
         return Catalogue(ids, counts)
 
-    @classmethod
-    def of(cls, events: DataFrame, item: str) -> "Catalogue":
-        """The distinct items of an events table, sorted by id, with their counts."""
-        counted = events.where(F.col(item).isNotNull()).groupBy(item).agg(F.count("*").alias("n"))
-        table = counted.orderBy(item).toArrow().combine_chunks()
-        if not table.num_rows:
-            raise DataError(f"train has no event with a {item}; there is nothing to recommend")
-        ids = table.column(item)
-        ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-        if pa.types.is_large_string(ids.type) or pa.types.is_string_view(ids.type):
-            ids = ids.cast(pa.string())
-        return cls(ids, table.column("n").to_numpy().astype(np.int64))
-
     def write(self, path: str) -> None:
         """Write as one parquet file: `item_id`, `count`, in dense order."""
         table = pa.table({"item_id": self.ids, "count": pa.array(self.counts)})
-        sink = pa.BufferOutputStream()
-        pyarrow.parquet.write_table(table, sink)
-        storage.write_bytes(path, sink.getvalue().to_pybytes())
+        write_parquet(path, table)
 
     @classmethod
     def read(cls, path: str) -> "Catalogue":
         """The catalogue that `write` wrote."""
-        table = pyarrow.parquet.read_table(pa.BufferReader(storage.read_bytes(path)))
+        table = read_parquet(path)
         ids = table.column("item_id").combine_chunks()
         return cls(ids, table.column("count").to_numpy().astype(np.int64))

@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkrec.columns import Columns
-from sparkrec.encoding.catalogue import PADDING, UNKNOWN, Catalogue
+from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.sides import QueryEncoder, recent_items
 from sparkrec.errors import DataError
 from sparkrec.feed.feed import column_names
 from sparkrec.io import storage
 from sparkrec.io.publishing import publish
+from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
 from sparkrec.transforms.windows import WINDOW, item_windows
 
 Ints = npt.NDArray[np.int64]
@@ -57,7 +58,6 @@ def encode_rows(
     train: DataFrame,
     item_column: str,
     user_encoder: QueryEncoder,
-    catalogue: Catalogue,
     path: str,
     workers: int,
     seed: int,
@@ -98,7 +98,7 @@ def encode_rows(
             *(T.StructField(name, T.LongType(), nullable=False) for name in names),
         ]
     )
-    encoder = _RowEncoder(user_encoder, catalogue, item_column, negatives, schema.names)
+    encoder = _RowEncoder(user_encoder, item_column, negatives, schema.names)
     encoded = source.mapInArrow(encoder, schema)
     counts = {
         row[HELD_OUT]: row["n"]
@@ -118,8 +118,7 @@ def encode_rows(
 def encode_windows(
     train: DataFrame,
     columns: Columns,
-    steps: int,
-    catalogue: Catalogue,
+    user_encoder: QueryEncoder,
     path: str,
     workers: int,
     seed: int,
@@ -133,14 +132,15 @@ def encode_windows(
     ----------
     train
         Events, optionally with `is_validation`.
-    steps
-        Items of a window that are read; a row has one more.
+    user_encoder
+        Its `length` is the number of items of a window that are read; a row has one more.
 
     Raises
     ------
     DataError
         No user has two events.
     """
+    steps, catalogue = user_encoder.length, user_encoder.catalogue
     fields = {"items": steps + 1}
     names = column_names("items", steps + 1)
     types = [T.StructField(name, T.LongType(), nullable=False) for name in (_ORDER, *names)]
@@ -185,13 +185,12 @@ class _RowEncoder:
     def __init__(
         self,
         user_encoder: QueryEncoder,
-        catalogue: Catalogue,
         item_column: str,
         negatives: int,
         names: list[str],
     ) -> None:
         self.user_encoder = user_encoder
-        self.catalogue = catalogue
+        self.catalogue = user_encoder.catalogue
         self.item_column = item_column
         self.negatives = negatives
         self.names = names
@@ -202,7 +201,7 @@ class _RowEncoder:
             users = np.asfortranarray(self.user_encoder.encode(batch))
             arrays = [columns[HELD_OUT], columns[_ORDER], *map(pa.array, users.T)]
             items = self.catalogue.index(columns[self.item_column])
-            if np.any(items < 2):
+            if np.any(items < FIRST_ITEM):
                 raise DataError(f"a training row has a {self.item_column} that no event has")
             arrays.append(pa.array(items))
             if LABEL in columns:

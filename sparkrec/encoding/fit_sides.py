@@ -12,6 +12,7 @@ from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
 from sparkrec.errors import DataError, SchemaError
+from sparkrec.models.two_tower import Reads
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
@@ -29,10 +30,8 @@ class SideSettings:
         Names of the columns.
     model
         Name of the model, for errors.
-    history_length
-        Recent items that the model reads by dense index; 0 where it does not.
-    other_features
-        Whether it reads features beside them.
+    reads
+        What the model reads.
     max_list_length
         Values of a list feature that are kept.
     user_buckets, item_buckets
@@ -41,11 +40,30 @@ class SideSettings:
 
     columns: Columns
     model: str
-    history_length: int
-    other_features: bool
+    reads: Reads
     max_list_length: int
     user_buckets: Mapping[str, int]
     item_buckets: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What is fitted to train.
+
+    Attributes
+    ----------
+    catalogue
+        The items.
+    users, items
+        Encoders of the user's and of the item's side.
+    item_features
+        The items' encoded features by dense index, [items + FIRST_ITEM, width].
+    """
+
+    catalogue: Catalogue
+    users: QueryEncoder
+    items: ItemEncoder
+    item_features: Ints
 
 
 def fit_sides(
@@ -55,8 +73,8 @@ def fit_sides(
     catalogue: Catalogue,
     settings: SideSettings,
     previous: tuple[QueryEncoder, ItemEncoder] | None = None,
-) -> tuple[QueryEncoder, ItemEncoder, Ints]:
-    """The encoders of the user's and the item's side, and the items' features [items + 2, width].
+) -> Sides:
+    """The encoders of the user's and the item's side, and the items' features.
 
     Parameters
     ----------
@@ -73,23 +91,24 @@ def fit_sides(
         The declarations do not suit the model.
     """
     (user_schema, item_schema), columns = schemas, settings.columns
-    length, rest, lists = settings.history_length, user_schema, settings.max_list_length
-    if length:
-        rest = without_history(user_schema, columns, settings.model, settings.other_features)
+    reads, rest, lists = settings.reads, user_schema, settings.max_list_length
+    if reads.history:
+        rest = without_history(user_schema, columns, settings.model, reads.user_features)
+    if not reads.item_features:
         require_item_alone(item_schema, columns, settings.model)
     known = previous[0].features if previous else None
     features = fit_features(train, rest, lists, settings.user_buckets, known)
-    history = columns.recent_items if length else None
-    users = QueryEncoder(user_schema, features, catalogue, history, length)
+    history = columns.recent_items if reads.history else None
+    users = QueryEncoder(user_schema, features, catalogue, history, reads.history)
     spark = train.sparkSession
     table = catalogue_features(spark, catalogue, items, item_schema, columns.item)
-    if length:
+    if not reads.item_features:
         item_schema = FeatureSchema((), (), item_schema.source)
     known = previous[1].features if previous else None
     frame = spark.createDataFrame(table)
     item_features = fit_features(frame, item_schema, lists, settings.item_buckets, known)
-    encoder = ItemEncoder(item_features, catalogue, dense=bool(length))
-    return users, encoder, encoder.matrix(table)
+    encoder = ItemEncoder(item_features, catalogue, dense=not reads.item_features)
+    return Sides(catalogue, users, encoder, encoder.matrix(table))
 
 
 def plain_schema(columns: Sequence[str]) -> FeatureSchema:

@@ -11,6 +11,7 @@ from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.encode import HELD_OUT, LABEL, NEGATIVES
 from sparkrec.errors import DataError
+from sparkrec.item_index import FIRST_ITEM
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.split import leave_one_out
@@ -89,6 +90,6 @@ def positives_only(train: DataFrame) -> DataFrame:
 def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
     """Training rows of every item, by dense index."""
     table = train.groupBy(item).agg(F.count("*").alias("n")).toArrow()
-    counts = np.zeros(len(catalogue) + 2, np.int64)
+    counts = np.zeros(len(catalogue) + FIRST_ITEM, np.int64)
     counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()
     return counts

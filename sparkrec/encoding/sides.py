@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparkrec.encoding.catalogue import PADDING, UNKNOWN, Catalogue
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
@@ -53,7 +54,7 @@ class QueryEncoder:
     @property
     def tower_input(self) -> TowerInput:
         """The shape of this side, for the network."""
-        items = len(self.catalogue) + 2 if self.length else 0
+        items = len(self.catalogue) + FIRST_ITEM if self.length else 0
         features = self.features
         return TowerInput(features.num_rows, tuple(features.slices), self.length, items)
 
@@ -95,15 +96,15 @@ class ItemEncoder:
     def tower_input(self) -> TowerInput:
         """The shape of this side, for the network."""
         if self.dense:
-            return TowerInput(self.features.num_rows, (), 1, len(self.catalogue) + 2)
+            return TowerInput(self.features.num_rows, (), 1, len(self.catalogue) + FIRST_ITEM)
         return TowerInput(self.features.num_rows, tuple(self.features.slices))
 
     def matrix(self, items: pa.Table) -> Ints:
         """[items + 2, width] by dense index, of the catalogue's items in its order."""
         if self.dense:
-            return np.arange(len(self.catalogue) + 2)[:, None]
-        features = np.zeros((len(self.catalogue) + 2, self.features.width), np.int64)
-        features[2:] = self.features.encode(items)
+            return np.arange(len(self.catalogue) + FIRST_ITEM)[:, None]
+        features = np.zeros((len(self.catalogue) + FIRST_ITEM, self.features.width), np.int64)
+        features[FIRST_ITEM:] = self.features.encode(items)
         return features
 
     def to_json(self) -> dict[str, Any]:

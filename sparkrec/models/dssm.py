@@ -14,10 +14,10 @@ it where order matters.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparkrec.models import checks
-from sparkrec.models.two_tower import TowerInput
+from sparkrec.models.two_tower import TowerInput, TwoTowerNetwork
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.nn.layers import mlp
 
@@ -46,8 +46,10 @@ class DSSMConfig:
         checks.probabilities(self, "dropout")
 
 
-class DSSM(nn.Module):
+class DSSM(TwoTowerNetwork):
     """Both towers; `encode_users` and `encode_items` give unit vectors of `hidden[-1]` numbers."""
+
+    Config = DSSMConfig
 
     def __init__(self, config: DSSMConfig, user: TowerInput, item: TowerInput) -> None:
         super().__init__()

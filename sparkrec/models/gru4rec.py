@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.models import checks
-from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.sequence import RecurrentNetwork
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.nn.embedding import ItemTable
+from sparkrec.nn.items import ItemEncoder
 
 
 @dataclass(frozen=True)
@@ -71,48 +71,40 @@ class GRU4RecConfig:
         checks.probabilities(self, "dropout_embedding", "dropout_hidden")
 
 
-class GRU4Rec(SequenceNetwork):
-    """Vectors have `hidden[-1]` numbers, and with `bias` one more: 1 of a step, the bias of an
-    item."""
+class GRU4Rec(RecurrentNetwork):
+    """Vectors have `hidden[-1]` numbers; `bias` adds one: 1 in steps, the item's bias in items."""
+
+    Config = GRU4RecConfig
 
     def __init__(self, config: GRU4RecConfig, user: TowerInput, item: TowerInput) -> None:
-        super().__init__(user, item)
+        constrained, std, sparse = config.constrained_embedding, config.initial_std, config.sparse
+        bias = config.bias and constrained
+        super().__init__(user, item, item.item_encoder(config.embedding_dim, std, sparse, bias))
         self.config = config
-
-        def table(dim: int, bias: bool) -> ItemTable:
-            std = dim**-0.5 if config.initial_std is None else config.initial_std
-            return ItemTable(item.num_items, dim, std, config.sparse, bias)
-
-        constrained = config.constrained_embedding
-        self.items = table(config.embedding_dim, config.bias and constrained)
+        self.dropout_embedding = config.dropout_embedding
+        self.dropout_hidden = config.dropout_hidden
         widths = pairwise((config.embedding_dim, *config.hidden))
         self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
         if not constrained:
-            self.output = table(config.hidden[-1], config.bias)
+            self.output = item.item_encoder(config.hidden[-1], std, sparse, config.bias)
 
-    def encode_steps(self, items: Tensor) -> Tensor:
-        # A bias that shares the table is not read.
-        states = self.items(items)[..., : self.config.embedding_dim]
-        states = self._dropped(states, self.config.dropout_embedding)
+    def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        # A bias that shares the table is not read. Padding stands behind the last item, so no
+        # step that counts has it before it.
+        states = self._dropped(vectors[..., : self.config.embedding_dim], self.dropout_embedding)
         for layer in self.layers:
             states, _ = layer(states)
-            states = self._dropped(states, self.config.dropout_hidden)
+            states = self._dropped(states, self.dropout_hidden)
         return self.with_one(states)
 
-    def encode_items(self, features: Tensor) -> Tensor:
-        vectors: Tensor = self.found_items(features[:, 0])
-        return vectors
-
     @property
-    def found_items(self) -> ItemTable:
-        """The table of the vectors that states are multiplied with."""
+    def found_items(self) -> ItemEncoder:
         return self.items if self.config.constrained_embedding else self.output
 
-    def _dropped(self, values: Tensor, share: float) -> Tensor:
-        return F.dropout(values, share, self.training)
-
     def with_one(self, states: Tensor) -> Tensor:
-        """States with the number that the items' biases are multiplied with."""
         if not self.config.bias:
             return states
         return torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)
+
+    def _dropped(self, values: Tensor, share: float) -> Tensor:
+        return F.dropout(values, share, self.training)

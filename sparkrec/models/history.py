@@ -1,16 +1,19 @@
 """What the models have in common that see a user as a bag of recent items and an own embedding."""
 
-from torch import Tensor, nn
+from typing import Any
 
-from sparkrec.models.two_tower import TowerInput
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from torch import Tensor
+
+from sparkrec.models.two_tower import Reads, TowerInput, TwoTowerNetwork
+from sparkrec.nn.embedding import PooledEmbedding
+from sparkrec.nn.items import ItemTable
 
 # Beside the items of a history a user's own embedding begins this short: until train has said
 # something about a user the history speaks alone, where vectors of one length would drown it.
 _FIRST_USERS = 0.05
 
 
-class HistoryNetwork(nn.Module):
+class HistoryNetwork(TwoTowerNetwork):
     """Base of SimpleX and HRM, which know items by their dense index.
 
     With `constrained` the items of a history and those that are found have one embedding.
@@ -21,9 +24,17 @@ class HistoryNetwork(nn.Module):
         self.history_length, self.constrained = user.dense, constrained
         std = _FIRST_USERS * dim**-0.5
         self.user_embedding = PooledEmbedding(user.num_rows, dim, user.slices, std=std)
-        self.items = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+        self.items = item.item_encoder(dim, sparse=True)
         if not constrained:
-            self.output = ItemTable(item.num_items, dim, dim**-0.5, sparse=True)
+            self.output = item.item_encoder(dim, sparse=True)
+
+    @classmethod
+    def reads(cls, config: Any) -> Reads:
+        return Reads(
+            history=config.max_len,
+            item_features=False,
+            default_features=("user", "recent_items"),
+        )
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """User-side rows to the histories [batch, length], 0 behind the last item, and the vectors

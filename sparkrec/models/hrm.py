@@ -64,6 +64,8 @@ class HRMConfig:
 class HRM(HistoryNetwork):
     """Vectors have `embedding_dim` numbers; a user without anything known gets zeros."""
 
+    Config = HRMConfig
+
     def __init__(self, config: HRMConfig, user: TowerInput, item: TowerInput) -> None:
         super().__init__(user, item, config.embedding_dim, config.constrained_embedding)
         self.config = config

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from sparkrec.models import checks
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.nn.embedding import ItemTable
 
 
 @dataclass(frozen=True)
@@ -62,26 +61,23 @@ class SASRecConfig:
 class SASRec(SequenceNetwork):
     """Vectors have `dim` numbers; items have one embedding, read and found alike."""
 
+    Config = SASRecConfig
+
     def __init__(self, config: SASRecConfig, user: TowerInput, item: TowerInput) -> None:
-        super().__init__(user, item)
+        super().__init__(user, item, item.item_encoder(config.dim))
         self.config = config
         std = config.dim**-0.5
-        self.items = ItemTable(item.num_items, config.dim, std)
         self.positions = nn.Parameter(torch.randn(config.max_len, config.dim) * std)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
 
-    def encode_steps(self, items: Tensor) -> Tensor:
-        states = self.items(items) + self.positions[: items.shape[1]]
+    def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        states = vectors + self.positions[: vectors.shape[1]]
         states = F.dropout(states, self.config.dropout, self.training)
         # Padding stands behind the last item, where no step looks.
         for block in self.blocks:
             states = block(states)
         return self.norm(states)
-
-    def encode_items(self, features: Tensor) -> Tensor:
-        vectors: Tensor = self.items(features[:, 0])
-        return vectors
 
 
 class _Block(nn.Module):

@@ -60,6 +60,8 @@ class SimpleXConfig:
 class SimpleX(HistoryNetwork):
     """Gives unit vectors of `embedding_dim` numbers; a user without anything known gets zeros."""
 
+    Config = SimpleXConfig
+
     def __init__(self, config: SimpleXConfig, user: TowerInput, item: TowerInput) -> None:
         dim = config.embedding_dim
         super().__init__(user, item, dim, config.constrained_embedding)

@@ -1,24 +1,32 @@
-"""Embedding tables: one per tower with every feature of the tower in it, or one of all items.
+"""Embedding tables: one per tower with every feature of the tower in it.
 
 A tower's features arrive as a fixed-width matrix of table rows (see `schema.encoder`): feature f
 owns the columns `slices[f]`, row 0 of the table is padding and row 1 stands for values never seen
 in training. Both are kept at zero, so that a missing and an unknown value add nothing to a sum.
-Tables by dense item index reserve the same two rows.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RESERVED_ROWS = 2
+from sparkrec.item_index import FIRST_ITEM
+
+# Padding and unknown: features reserve the same two rows as items do.
+RESERVED_ROWS = FIRST_ITEM
 
 _FIRST_LENGTH = 0.2
 
 
-class PooledEmbedding(nn.Module):
+class Table(nn.Module):
+    """A module whose `weight` is a table that can grow, with a gradient by rows where `sparse`."""
+
+    weight: nn.Parameter
+    sparse: bool
+
+
+class PooledEmbedding(Table):
     """Sum-pools each feature's rows and concatenates the features.
 
     Parameters
@@ -78,90 +86,3 @@ class PooledEmbedding(nn.Module):
             padding_idx=0,
         )
         return pooled.view(batch, len(self.slices), self.weight.shape[1])
-
-
-class ItemTable(nn.Module):
-    """Embeddings of items by dense index; padding (0) and unknown (1) stay at zero.
-
-    Parameters
-    ----------
-    num_items
-        Rows, padding and unknown included.
-    dim
-        Width of a row.
-    std
-        Standard deviation of the first weights.
-    sparse
-        Whether gradients are sparse, as `PooledEmbedding`'s.
-    bias
-        Whether a row has one number more, that begins at zero.
-    """
-
-    def __init__(
-        self, num_items: int, dim: int, std: float, sparse: bool = False, bias: bool = False
-    ) -> None:
-        super().__init__()
-        first = torch.randn(num_items, dim) * std
-        first[:RESERVED_ROWS] = 0
-        self.weight = nn.Parameter(F.pad(first, (0, int(bias))))
-        self.sparse = sparse
-
-    def forward(self, items: Tensor) -> Tensor:
-        """Embeddings of items of any shape; the reserved rows give zeros and are not trained."""
-        if self.sparse:
-            rows: Tensor = _SparseRows.apply(self.weight, items)
-            return rows
-        known = items.masked_fill(items < RESERVED_ROWS, 0)
-        return F.embedding(known, self.weight, padding_idx=0)
-
-    def total(self, items: Tensor) -> Tensor:
-        """Sums of the embeddings of rows of items, [batch, length] to [batch, dim].
-
-        As `self(items).sum(dim=1)`, but a sparse table never has batch x length vectors in memory.
-        """
-        if not self.sparse:
-            summed: Tensor = self(items).sum(dim=1)
-            return summed
-        totals: Tensor = _SparseTotals.apply(self.weight, items)
-        return totals
-
-
-class _SparseRows(torch.autograd.Function):
-    """Rows of a table whose gradient is sparse; `F.embedding` takes five times as long back."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
-        ctx.save_for_backward(items)
-        ctx.shape = weight.shape
-        return F.embedding(items, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (items,) = ctx.saved_tensors
-        known = items >= RESERVED_ROWS
-        values = gradient * known[..., None]
-        flat = values.reshape(-1, ctx.shape[1])
-        rows = items.reshape(1, -1)
-        return torch.sparse_coo_tensor(rows, flat, ctx.shape, check_invariants=False), None
-
-
-class _SparseTotals(torch.autograd.Function):
-    """Sums of rows of a table. Its gradient is sparse and names a row once, however often a batch
-    does: the sum, over the places that name it, of what comes back to them."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
-        ctx.save_for_backward(items)
-        ctx.shape = weight.shape
-        # The reserved rows are zeros: to add them is faster than to leave them out.
-        return F.embedding_bag(items, weight, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (items,) = ctx.saved_tensors
-        ascending, places = items.flatten().sort()
-        reserved = int((ascending < RESERVED_ROWS).sum())
-        rows, counts = torch.unique_consecutive(ascending[reserved:], return_counts=True)
-        queries = places[reserved:] // items.shape[1]
-        totals = F.embedding_bag(queries, gradient, counts.cumsum(0) - counts, mode="sum")
-        return torch.sparse_coo_tensor(rows[None], totals, ctx.shape, check_invariants=False), None

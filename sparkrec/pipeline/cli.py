@@ -6,13 +6,13 @@ import logging
 import re
 import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pyspark.sql import SparkSession
 
-from sparkrec.config.load import describe_keys, load_config
+from sparkrec.config.describe import describe_keys, effective_conf
+from sparkrec.config.load import load_config
 from sparkrec.errors import SparkrecError
 from sparkrec.session import open_session
 
@@ -25,12 +25,37 @@ _REMOTE_ERROR = re.compile(r"sparkrec\.errors\.\w+: (.+)")
 def run_job(
     main: Callable[[C, SparkSession], None], kind: type[C], argv: list[str] | None = None
 ) -> None:
-    """Run a job's `main(config, spark)` as a command, and exit.
+    """Run a job's `main(config, spark)` as a command, and exit; `kind` is its config's class.
 
     Exit code 0 when `main` returns; 1, after one line `error: ...` on stderr, for a user's
     mistake (`--debug` shows the stack trace). Anything else is a bug and shows its trace.
     """
-    options = _parse(main, kind, argv)
+
+    def load(path: str, overrides: Sequence[str]) -> C:
+        return load_config(path, kind, overrides)
+
+    run_command(main, load, kind, sys.modules[main.__module__].__doc__, argv)
+
+
+def run_command(
+    main: Callable[[C, SparkSession], str | None],
+    load: Callable[[str, Sequence[str]], C],
+    kind: Any,
+    doc: str | None,
+    argv: list[str] | None = None,
+) -> None:
+    """Run a job whose config `load(conf, overrides)` reads, and print what it returns.
+
+    Exit codes and errors are those of `run_job`.
+
+    Parameters
+    ----------
+    kind
+        The config's class, for `-h`.
+    doc
+        The script's docstring, for `-h`.
+    """
+    options = _parse(doc, kind, argv)
     logging.basicConfig(
         level=logging.DEBUG if options.debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -38,13 +63,18 @@ def run_job(
     )
     for chatty in ("py4j", "petastorm"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     try:
-        config = load_config(options.conf, kind, options.set)
+        config = load(options.conf, options.set)
+        if options.print_conf:
+            print(effective_conf(config), end="")
+            return
         settings = getattr(config, "spark", {})
         name = f"sparkrec {getattr(config, 'job', '')}".strip()
-        spark = open_session(name, settings, paths=list(_texts(config)))
-        main(config, spark)
+        paths = list(_texts(config))
+        spark = open_session(name, settings, paths, verbose=options.debug)
+        text = main(config, spark)
+        if text:
+            print(text)
         spark.stop()
     except Exception as error:
         message = user_message(error)
@@ -64,10 +94,9 @@ def user_message(error: BaseException) -> str | None:
     return found.group(1).strip() if found else None
 
 
-def _parse(main: Callable[..., None], kind: Any, argv: list[str] | None) -> argparse.Namespace:
-    doc = sys.modules[main.__module__].__doc__ or ""
+def _parse(doc: str | None, kind: Any, argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=doc.strip().split("\n\n")[0],
+        description=(doc or "").strip().split("\n\n")[0],
         epilog="keys of the conf:\n  " + "\n  ".join(describe_keys(kind)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +104,14 @@ def _parse(main: Callable[..., None], kind: Any, argv: list[str] | None) -> argp
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY.SUB=VALUE", help="override a key"
     )
-    parser.add_argument("--debug", action="store_true", help="show stack traces of errors")
+    parser.add_argument(
+        "--print-conf",
+        action="store_true",
+        help="print the conf as it is used, every default written out, and stop",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show stack traces of errors, and what Spark reports"
+    )
     return parser.parse_args(argv)
 
 

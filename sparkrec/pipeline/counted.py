@@ -1,15 +1,18 @@
-"""The config of a count model's job, and the steps that its jobs share."""
+"""The config of a count model's job, and its estimator."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sparkrec.baselines.item_to_item.model import ItemToItemModel
-from sparkrec.io.tables import write_table
-from sparkrec.pipeline.inputs import RetrievalJob
-from sparkrec.pipeline.run import Run
+from sparkrec.models.registry import find_class
+from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.retrieval.base import Retriever
 
 ModelConfig = TypeVar("ModelConfig")
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The `model:` block of a model that has no settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +28,11 @@ class CountJob(RetrievalJob, Generic[ModelConfig]):
     model: ModelConfig
 
 
-def item_to_item_model(run: Run, estimator: Retriever) -> ItemToItemModel:
-    """Fit and save the model with its I2I table (`i2i/`), or load the saved one.
-
-    A loaded model is asked as the conf says (`trigger`, `decay`, ...), not as it was saved.
-    """
-    model = run.model(estimator)
-    assert isinstance(model, ItemToItemModel)
-    if "train" in run.job.mode:
-        i2i = model.i2i(run.tables.test.sparkSession)
-        write_table(i2i, run.path("i2i"), run.job.job, overwrite=True)
-    else:
-        asked = ("trigger", "decay", "max_history")
-        model.set_params(**{name: estimator.get(name) for name in asked})
-    return model
+def count_estimator(job: CountJob[Any], tables: Tables) -> Retriever:
+    """The estimator of a job."""
+    estimator: Retriever = find_class(job.model_class)(job.model, **retriever_params(job))
+    estimator.users = tables.users
+    estimator.work_path = job.output_path
+    if estimator.hasParam("seed"):
+        estimator.set_params(seed=job.seed)
+    return estimator

@@ -8,42 +8,81 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from sparkrec.columns import Columns
+from sparkrec.config.load import KEY
 from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
-from sparkrec.io.publishing import check_output
+from sparkrec.io import storage
+from sparkrec.io.publishing import check_output, is_published
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, read_table
 from sparkrec.retrieval.search.settings import Retrieval
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Published tables.
+    """Published tables: those of a split, found by name, and any that are named one by one.
 
     Attributes
     ----------
+    split
+        Folder with `train` and `test`, as jobs/match_dataset.py writes them, and perhaps
+        `validation`; the folder above it may have `items` and `users`.
     train
         Rows to train on.
     events
-        All events of train, which say what is a candidate and what is popular; `train` where it
-        has them all.
+        All events of train, which say what is a candidate and what is popular; by default the
+        split's `train`.
     validation
-        Queries to stop early on; by default a neural model holds out events of train itself.
+        Queries to stop early on; without any, a neural model holds out events of train itself.
     test
         Queries to evaluate: `query_id`, user, `history`, `relevant`.
     items, users
         Features that the schemas name and the rows do not have.
     """
 
-    train: str
-    test: str
+    split: str | None = None
+    train: str | None = None
+    test: str | None = None
     events: str | None = None
     validation: str | None = None
     items: str | None = None
     users: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if self.split is None and getattr(self, name) is None:
+                raise ValueError(f"{name} must be given, or split, the folder that has it")
+
+    @property
+    def root(self) -> str:
+        """The folder of the data set: the one above the split."""
+        split = self.split or _parent(self.train or "")
+        return _parent(split)
+
+    def required(self) -> dict[str, str]:
+        """The tables that must be there, by their key."""
+        named = {name: path for name, path in vars(self).items() if path and name != "split"}
+        if self.split is not None:
+            by_name = {name: storage.join(self.split, name) for name in ("train", "test")}
+            if self.train is not None:
+                by_name["events"] = by_name["train"]
+            named = {**by_name, **named}
+        return named
+
     def paths(self) -> dict[str, str]:
-        """The tables that are named, by their key."""
-        return {name: path for name, path in vars(self).items() if path is not None}
+        """The tables that are read: those that must be there, and what the split has beside."""
+        found = self.required()
+        if self.split is None:
+            return found
+        places = {"validation": self.split, "items": self.root, "users": self.root}
+        for name, folder in places.items():
+            path = storage.join(folder, name)
+            if name not in found and is_published(path):
+                found[name] = path
+        return found
+
+
+def _parent(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -74,18 +113,28 @@ class RetrievalJob:
 
     Attributes
     ----------
+    job
+        The script's name: `dssm` for jobs/dssm.py.
+    model_class
+        What is trained: a short name (`dssm`), or `module:Class` of a network or of an Estimator.
+        Given by the script, but for jobs/train.py.
+    dataset
+        Name of the data, for the report.
+    input
+        The tables, or the folder of a split that has them.
     mode
         `train`, `infer` or both: `infer` alone evaluates the saved model of `init_model_path`
         (by default the run folder's own).
     output_path
-        The run folder.
+        The run folder; by default `runs/<name of the conf>` below the data set's folder.
     """
 
     job: str
     dataset: str
-    input: Inputs
+    input: str | Inputs
     evaluation: EvaluationSettings
-    output_path: str
+    model_class: str = field(default="", metadata={KEY: "model.class"})
+    output_path: str = ""
     seed: int = 0
     mode: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     init_model_path: str | None = None
@@ -97,6 +146,11 @@ class RetrievalJob:
     def __post_init__(self) -> None:
         if not self.mode:
             raise ValueError("mode must name train, infer or both")
+
+    @property
+    def tables(self) -> Inputs:
+        """The tables that `input` names."""
+        return Inputs(split=self.input) if isinstance(self.input, str) else self.input
 
 
 @dataclass(frozen=True)
@@ -137,7 +191,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
     }
     frames = {
         name: read_table(spark, path, f"input.{name}", required[name])
-        for name, path in job.input.paths().items()
+        for name, path in job.tables.paths().items()
     }
     # Fails now, if it does, and not when the model is trained.
     chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)

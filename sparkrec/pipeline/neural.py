@@ -7,10 +7,12 @@ from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
 from sparkrec.io.tables import fingerprint
+from sparkrec.models.registry import find_class
+from sparkrec.models.two_tower import require_network
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.training.estimator import TwoTowerRetriever
-from sparkrec.training.retrievers import retriever_class
+from sparkrec.training.retrievers import retriever_of
 from sparkrec.training.settings import Loss, Training
 
 ModelConfig = TypeVar("ModelConfig")
@@ -24,20 +26,23 @@ class Schema:
     ----------
     path
         Folder with `user_column_schema`, `user_combine_schema`, `item_column_schema` and
-        `item_combine_schema`.
+        `item_combine_schema`; by default the features are those that the model names: DSSM's are
+        the user, the last item and the recent items, and the item.
     user_buckets, item_buckets
         Features that get a fixed number of embedding rows, by hash modulo.
     max_list_length
         Values of a list feature that are kept, from its end.
     """
 
-    path: str
+    path: str | None = None
     user_buckets: dict[str, int] = field(default_factory=dict)
     item_buckets: dict[str, int] = field(default_factory=dict)
     max_list_length: int = 64
 
-    def read(self, side: str) -> FeatureSchema:
-        """The declarations of a side, `user` or `item`."""
+    def read(self, side: str) -> FeatureSchema | None:
+        """The declarations of a side, `user` or `item`; None where no folder has any."""
+        if self.path is None:
+            return None
         paths = [storage.join(self.path, f"{side}_{kind}_schema") for kind in ("column", "combine")]
         texts = [storage.read_bytes(path).decode("utf-8", errors="replace") for path in paths]
         return feature_schema(texts[0], paths[0], texts[1], paths[1])
@@ -47,8 +52,8 @@ class Schema:
 class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
     """Config of a job that trains a two-tower model: `TwoTowerJob[DSSMConfig]`."""
 
-    schema: Schema
     model: ModelConfig
+    schema: Schema = field(default_factory=Schema)
     loss: Loss = field(default_factory=Loss)
     training: Training = field(default_factory=Training)
 
@@ -62,12 +67,14 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         A schema file is malformed, or names a column that no table has.
     """
     user_schema, item_schema = job.schema.read("user"), job.schema.read("item")
-    users = tables.users.columns if tables.users is not None else []
-    derived = [job.columns.recent_items, job.columns.last_item]
-    known = dict.fromkeys([*tables.train.columns, *users, *derived])
-    user_schema.require(known, "input.train and input.users")
-    items = tables.items.columns if tables.items is not None else [job.columns.item]
-    item_schema.require(items, "input.items")
+    if user_schema is not None:
+        users = tables.users.columns if tables.users is not None else []
+        derived = [job.columns.recent_items, job.columns.last_item]
+        known = dict.fromkeys([*tables.train.columns, *users, *derived])
+        user_schema.require(known, "input.train and input.users")
+    if item_schema is not None:
+        items = tables.items.columns if tables.items is not None else [job.columns.item]
+        item_schema.require(items, "input.items")
     validation = tables.validation
     if validation is not None and job.training.early_stopping is not None:
         if job.columns.rating is not None or job.evaluation.rating_above is not None:
@@ -79,7 +86,7 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
                 "input.train has no column `is_validation`, so the rows of input.validation would "
                 "be trained on; make both with jobs/match_dataset.py, or leave out input.validation"
             )
-    return retriever_class(job.job)(
+    return retriever_of(require_network(find_class(job.model_class), job.model_class))(
         job,
         user_schema=user_schema,
         item_schema=item_schema,
@@ -88,7 +95,7 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         events=tables.events,
         validation=validation,
         work_path=storage.join(job.output_path, "work"),
-        fingerprint=fingerprint(job.input.paths()),
+        fingerprint=fingerprint(job.tables.paths()),
         user_buckets=job.schema.user_buckets,
         item_buckets=job.schema.item_buckets,
         max_list_length=job.schema.max_list_length,

@@ -1,4 +1,4 @@
-"""What a run reports: `metrics.json`, a table for the terminal, a table for the README."""
+"""What a run reports: `metrics.json`, and a table for the terminal."""
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,7 @@ import sparkrec
 from sparkrec.errors import ConfigError
 from sparkrec.evaluation.metrics import Evaluation
 from sparkrec.evaluation.protocols import protocol
-from sparkrec.pipeline.code import code_fingerprint
-from sparkrec.pipeline.published import PUBLISHED, PUBLISHED_PROTOCOL
+from sparkrec.pipeline.code import code_fingerprint, commit
 
 _LIBRARIES = ("pyspark", "pyarrow", "numpy", "torch", "petastorm", "faiss-cpu", "faiss-gpu")
 
@@ -76,12 +75,16 @@ class Result:
         )
 
 
-def versions() -> dict[str, str]:
+def versions(trained: type[Any] | None = None) -> dict[str, str]:
     """Versions of sparkrec, Python and the installed libraries, none of which is imported.
 
-    `code` is a hash of the running job's sources.
+    `code` is a hash of the running job's sources, `commit` that of the git checkout where it runs
+    from one.
     """
-    found = {"sparkrec": sparkrec.__version__, "code": code_fingerprint()}
+    found = {"sparkrec": sparkrec.__version__, "code": code_fingerprint(model=trained)}
+    checkout = commit()
+    if checkout is not None:
+        found["commit"] = checkout
     found["python"] = platform.python_version()
     for library in _LIBRARIES:
         try:
@@ -94,6 +97,7 @@ def versions() -> dict[str, str]:
 def metrics_json(
     *,
     model: str,
+    trained: type[Any],
     dataset: str,
     config: Mapping[str, Any],
     seed: int,
@@ -107,6 +111,8 @@ def metrics_json(
     ----------
     model, dataset
         Their names.
+    trained
+        The class that was trained.
     config
         The whole config as it was used.
     seed
@@ -123,7 +129,7 @@ def metrics_json(
         "dataset": dataset,
         "config": dict(config),
         "seed": seed,
-        "versions": versions(),
+        "versions": versions(trained),
         "data": data,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "results": [result.to_json() for result in results],
@@ -156,79 +162,6 @@ def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
     return "\n".join(table + _explanations(result.protocol for result in results))
 
 
-# What the README's table shows of a protocol, beside what it shows of all; True with the interval.
-_PER_EVENT = {
-    "precision@20": False,
-    "recall@20": True,
-    "map@20": False,
-    "ndcg@20": True,
-    "recall@10": False,
-    "ndcg@10": False,
-}
-_SHOWN = {
-    "session_next": {
-        "recall@20": True,
-        "mrr@20": True,
-        "ndcg@20": False,
-        "recall@10": False,
-        "mrr@10": False,
-    },
-    "next_basket": {
-        **dict.fromkeys(("hit@5", "hit@10", "hit@20", "recall@5"), False),
-        "recall@10": True,
-        **dict.fromkeys(("recall@20", "f1@5", "f1@10", "f1@20"), False),
-        **dict.fromkeys(("ndcg@5", "ndcg@10", "ndcg@20"), False),
-    },
-}
-
-
-def format_markdown(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """The README's tables of results, one a data set and kind of metrics, a row a result.
-
-    Parameters
-    ----------
-    runs
-        By conf name, the contents of the run's `metrics.json`. A yardstick, a result of another
-        model than the run's own, is shown for baskets alone: elsewhere it has a run of its own.
-    """
-    tables: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for conf, run in runs.items():
-        for result in map(Result.from_json, run["results"]):
-            own = result.model == run["model"]
-            shown = _SHOWN.get(result.protocol, _PER_EVENT)
-            if own or result.protocol == "next_basket":
-                lines = tables.setdefault((run["dataset"], tuple(shown)), [])
-                lines.append(_markdown_row(conf, run, result, shown, own))
-    parts = []
-    for (dataset, names), lines in tables.items():
-        metrics = [name.replace("ndcg", "NDCG").replace("map", "MAP") for name in names]
-        header = ["model", "conf", "protocol", "seen", *metrics, "coverage@20", "popularity@20"]
-        header += ["fit s", "published recall / NDCG"]
-        rule = "|---" * 4 + "|--:" * (len(header) - 5) + "|---|"
-        parts.append("\n".join([f"**{dataset}**", "", f"| {' | '.join(header)} |", rule, *lines]))
-    return "\n\n".join(parts)
-
-
-def _markdown_row(
-    conf: str, run: Mapping[str, Any], result: Result, shown: Mapping[str, bool], own: bool
-) -> str:
-    fit = run["seconds"].get("fit") if own else None
-    figure = PUBLISHED.get(conf)
-    comparable = result.protocol == PUBLISHED_PROTOCOL and not result.exclude_seen
-    cells = [
-        result.model,
-        f"`{conf}`",
-        f"`{result.protocol}`",
-        _seen(result),
-        *(_cell(result, name, interval) for name, interval in shown.items()),
-        _cell(result, "coverage@20"),
-        _cell(result, "popularity@20", digits=0),
-        "-" if fit is None else f"{fit:,.1f}",
-        f"{figure.recall:.4f} / {figure.ndcg:.4f}" if figure and comparable else "",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
 def _any_has(results: Iterable[Result], metric: str) -> bool:
     return any(metric in result.metrics for result in results)
 
@@ -237,10 +170,10 @@ def _seen(result: Result) -> str:
     return "excluded" if result.exclude_seen else "kept"
 
 
-def _cell(result: Result, metric: str, interval: bool = False, digits: int = 4) -> str:
+def _cell(result: Result, metric: str, interval: bool) -> str:
     if metric not in result.metrics:
         return "-"
-    value = f"{result.metrics[metric]:,.{digits}f}"
+    value = f"{result.metrics[metric]:.4f}"
     if interval and metric in result.interval95:
         low, high = result.interval95[metric]
         return f"{value} [{low:.4f}, {high:.4f}]"

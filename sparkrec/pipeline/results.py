@@ -1,28 +1,34 @@
-"""Run every conf that has no current result, and write the table of results into the README.
+"""Run every conf that has no current result, and write what all confs gave.
 
 A result is current if its run folder's `metrics.json` was made from the same config, the same
 code (all that its job imports) and the same data. ``python -m sparkrec.pipeline.results`` looks
 at every conf of a retrieval job whose tables have been prepared; `make results` calls it.
+
+Rows of `docs/results.csv` are replaced for these confs; those of other confs stay, with the commit
+that they were made by. A row of a conf that is gone is deleted by hand. The tables of
+`docs/results.md` and of the README are made of the file.
 """
 
 import argparse
-import importlib.util
 import json
 import logging
 import subprocess
 import sys
-import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sparkrec.config import load as configs
-from sparkrec.errors import SparkrecError, StorageError
+from sparkrec.errors import ConfigError, SparkrecError, StorageError
 from sparkrec.io import storage
 from sparkrec.io.publishing import is_published, read_manifest
 from sparkrec.io.tables import fingerprint
+from sparkrec.models.registry import BUILT_IN, find_class
 from sparkrec.pipeline.code import code_fingerprint
 from sparkrec.pipeline.inputs import RetrievalJob
-from sparkrec.pipeline.report import format_markdown
+from sparkrec.pipeline.result_rows import merge, read_rows, rows_of, write_rows
+from sparkrec.pipeline.result_tables import format_headlines, format_tables
+from sparkrec.pipeline.train import ANY, load_training_job
 
 log = logging.getLogger("sparkrec.results")
 
@@ -30,24 +36,22 @@ _BEGIN, _END = "<!-- results: make results -->", "<!-- end of results -->"
 
 
 def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
-    """The config of a conf as its job's class, and the job's script; None for other jobs.
+    """The config of a conf that trains a model, None for any other; and its job's script.
 
-    The class is the annotation of the first parameter of the script's `main`.
+    Raises
+    ------
+    ConfigError
+        The conf names no job, or one that has no script.
     """
-    name = next(
-        line.split(":", 1)[1].split("#")[0].strip()
-        for line in conf.read_text(encoding="utf-8").splitlines()
-        if line.startswith("job:")
-    )
+    lines = conf.read_text(encoding="utf-8").splitlines()
+    name = next((line[4:].split("#")[0].strip() for line in lines if line.startswith("job:")), "")
+    if not name:
+        raise ConfigError(f"{conf}: the key `job:`, which names the script in {jobs}, is missing")
     script = jobs / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"sparkrec_job_{name}", script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    kind = next(iter(typing.get_type_hints(module.main).values()))
-    if not issubclass(typing.get_origin(kind) or kind, RetrievalJob):
-        return None, script
-    return configs.load_config(str(conf), kind), script
+    if not script.is_file():
+        raise ConfigError(f"{conf}: job `{name}` has no script {script}")
+    trains = name in BUILT_IN or name == ANY
+    return load_training_job(str(conf), name) if trains else None, script
 
 
 def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
@@ -59,8 +63,8 @@ def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
         return None
     same = (
         metrics["config"] == json.loads(json.dumps(configs.to_json(job)))
-        and metrics["versions"].get("code") == code_fingerprint(script)
-        and metrics["data"] == fingerprint(job.input.paths())
+        and metrics["versions"].get("code") == code_fingerprint(script, find_class(job.model_class))
+        and metrics["data"] == fingerprint(job.tables.paths())
     )
     return metrics if same else None
 
@@ -75,7 +79,7 @@ def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[s
         job, script = load_job(conf, jobs)
         if job is None:
             continue
-        missing = [path for path in job.input.paths().values() if not is_published(path)]
+        missing = [path for path in job.tables.paths().values() if not is_published(path)]
         if missing and not all_inputs:
             log.info("left out: %s, there is no %s", conf, missing[0])
             continue
@@ -90,14 +94,31 @@ def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[s
     return found
 
 
-def write_table(readme: Path, table: str) -> None:
-    """Put the table between the README's two markers."""
-    text = readme.read_text(encoding="utf-8")
+def write_between_markers(page: Path, tables: str) -> None:
+    """Put tables between a page's two markers."""
+    text = page.read_text(encoding="utf-8")
     head, begin, rest = text.partition(_BEGIN)
     _, end, tail = rest.partition(_END)
     if not begin or not end:
-        raise StorageError(f"{readme} lacks the lines `{_BEGIN}` and `{_END}`")
-    readme.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{tail}", encoding="utf-8")
+        raise StorageError(f"{page} lacks the lines `{_BEGIN}` and `{_END}`")
+    page.write_text(f"{head}{_BEGIN}\n{tables}\n{_END}{tail}", encoding="utf-8")
+
+
+def write_results(found: Mapping[str, Mapping[str, Any]], readme: Path, docs: Path) -> None:
+    """Bring the CSV file of results up to date, and make the tables of both pages of it.
+
+    Parameters
+    ----------
+    found
+        By conf name, the contents of the run's `metrics.json`.
+    readme, docs
+        The README, and the folder with `results.csv` and `results.md`.
+    """
+    new = [row for conf, run in found.items() for row in rows_of(conf, run)]
+    rows = merge(read_rows(docs / "results.csv"), new)
+    write_rows(docs / "results.csv", rows)
+    write_between_markers(docs / "results.md", format_tables(rows))
+    write_between_markers(readme, format_headlines(rows))
 
 
 def main() -> None:
@@ -106,12 +127,14 @@ def main() -> None:
     parser.add_argument("confs", nargs="*", type=Path, help="default: all whose tables are there")
     parser.add_argument("--jobs", type=Path, default=Path("jobs"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     named = bool(options.confs)
     try:
         confs = options.confs or sorted(Path("conf").glob("*.yaml"))
-        write_table(options.readme, format_markdown(collect(confs, options.jobs, named)))
+        found = collect(confs, options.jobs, named)
+        write_results(found, options.readme, options.docs)
     except SparkrecError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:

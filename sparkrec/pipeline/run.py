@@ -10,13 +10,13 @@ from time import perf_counter
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkrec.baselines import yardstick
 from sparkrec.config import load as configs
 from sparkrec.errors import DataError
 from sparkrec.evaluation.metrics import count_items, evaluate
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import publishing, storage
 from sparkrec.io.tables import fingerprint, write_table
+from sparkrec.models.registry import find_class, short_name
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.report import Result, format_table, metrics_json
 from sparkrec.retrieval.base import RetrievalModel, Retriever
@@ -29,10 +29,11 @@ class Run:
 
     def __init__(self, job: RetrievalJob, tables: Tables, keep: bool = False) -> None:
         """Claim the run folder; with `keep`, what an earlier run left there stays."""
+        self.name = short_name(find_class(job.model_class))
         self.job, self.tables = job, tables
         self.seconds: dict[str, float] = {}
         self.results: list[Result] = []
-        self._data = fingerprint(job.input.paths())
+        self._data = fingerprint(job.tables.paths())
         publishing.claim(job.output_path, job.job, job.overwrite, keep or "train" not in job.mode)
 
     @property
@@ -44,24 +45,42 @@ class Run:
         """A path in the run folder."""
         return storage.join(self.job.output_path, *parts)
 
-    def model(self, estimator: Retriever) -> RetrievalModel:
-        """Fit and save the model, or load the saved one where `mode` is `[infer]`."""
+    def fit_or_load(self, estimator: Retriever) -> RetrievalModel:
+        """Fit and save the model, or load the saved one where `mode` is `[infer]`.
+
+        A loaded model is asked as the conf says (`model.query_params`), not as it was saved.
+
+        Raises
+        ------
+        DataError
+            There is no saved model, or it is of another class than the conf's.
+        """
         if "train" not in self.job.mode:
-            model = estimator.model_class.load(saved_model_path(self.job))
-            model.set_params(**retriever_params(self.job))
+            path = saved_model_path(self.job)
+            model = estimator.model_class.load(path)
+            trained = model.fit_report.get("network")
+            if trained is not None and trained != self.job.model_class:
+                raise DataError(
+                    f"mode is [infer], but {path} holds a model of {trained}, not of "
+                    f"{self.job.model_class}"
+                )
+            asked = {name: estimator.get(name) for name in model.query_params}
+            model.set_params(**retriever_params(self.job), **asked)
             model.users = self.tables.users
             return model
         start = perf_counter()
         model = estimator.fit(self.tables.train)
-        self.seconds |= {"fit": perf_counter() - start, **model.seconds}
+        self.seconds |= {"fit": perf_counter() - start, **model.fit_report.get("seconds", {})}
         model.save(self.path("model"), overwrite=True)
+        for name, table in model.tables(self.tables.test.sparkSession).items():
+            write_table(table, self.path(name), self.job.job, overwrite=True)
         return model
 
-    def evaluate(self, model: RetrievalModel, name: str, is_yardstick: bool = False) -> None:
+    def evaluate(self, model: RetrievalModel, yardstick: str | None = None) -> None:
         """Recommend for every test row, seen kept and seen excluded, and evaluate both.
 
         The recommendations of the job's own model are written to the run folder; those of a
-        yardstick are not. Does nothing where `mode` is `[train]`.
+        yardstick, which is named, are not. Does nothing where `mode` is `[train]`.
         """
         if "infer" not in self.job.mode:
             return
@@ -76,7 +95,7 @@ class Run:
             params = {model.getParam("exclude_seen"): exclude_seen}
             answered = model.transform(queries, params).select("query_id", "recommended")
             start = perf_counter()
-            if is_yardstick:
+            if yardstick is not None:
                 recommendations = answered.persist()
             else:
                 folder = "seen_excluded" if exclude_seen else "seen_kept"
@@ -90,24 +109,23 @@ class Run:
                 recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
             )
             recommendations.unpersist()
-            if not is_yardstick:
+            if yardstick is None:
                 self._add_seconds("evaluate", start)
-            self.results.append(
-                Result(name, chosen.name, exclude_seen, found.n, found.metrics, found.interval95)
-            )
+            self.results.append(Result.of(found, yardstick or self.name, chosen.name, exclude_seen))
         counts.unpersist()
 
     def evaluate_yardsticks(self) -> None:
         """Evaluate the count models that the conf asks for, beside the job's own."""
         for name in self.job.evaluation.yardsticks:
-            model = yardstick(name, **retriever_params(self.job)).fit(self.tables.events)
-            self.evaluate(model, name, is_yardstick=True)
+            estimator: Retriever = find_class(name)(**retriever_params(self.job))
+            self.evaluate(estimator.fit(self.tables.events), name)
 
     def finish(self) -> str:
         """Write metrics.json and the run folder's manifest; returns the table to print."""
         job = self.job
         metrics = metrics_json(
-            model=job.job,
+            model=self.name,
+            trained=find_class(job.model_class),
             dataset=job.dataset,
             config=configs.to_json(job),
             seed=job.seed,

@@ -5,106 +5,57 @@ Every one is a `pyspark.ml` Estimator and Model with snake_case params:
 ``model.save(path)``, ``Model.load(path)``.
 """
 
-import json
 from typing import Any, ClassVar, TypeVar
 
 from pyspark.ml import Estimator, Model
-from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import publish, read_manifest
-from sparkrec.retrieval.recommend import Searcher, recommend
+from sparkrec.io.publishing import publish
+from sparkrec.models.registry import class_path
+from sparkrec.retrieval.answering.folder import DESCRIPTION, read_description
+from sparkrec.retrieval.params import ConfigParams, RetrievalParams
+from sparkrec.retrieval.recommend import recommend
+from sparkrec.retrieval.search.searcher import Searcher
 
 M = TypeVar("M", bound="RetrievalModel")
 
-_DESCRIPTION = "model.json"
 
+class Retriever(Estimator["RetrievalModel"], ConfigParams):
+    """Base of the estimators: `fit(train)` gives a model of `model_class`.
 
-class RetrievalParams(Params):
-    """The params that every retriever has."""
-
-    user_col = Param(Params._dummy(), "user_col", "user id", TypeConverters.toString)
-    item_col = Param(Params._dummy(), "item_col", "item id", TypeConverters.toString)
-    timestamp_col = Param(
-        Params._dummy(), "timestamp_col", "event time, seconds", TypeConverters.toString
-    )
-    position_col = Param(
-        Params._dummy(), "position_col", "row number in the raw input", TypeConverters.toString
-    )
-    history_col = Param(
-        Params._dummy(),
-        "history_col",
-        "queries: array of the user's items, oldest first",
-        TypeConverters.toString,
-    )
-    k = Param(Params._dummy(), "k", "items to recommend", TypeConverters.toInt)
-    exclude_seen = Param(
-        Params._dummy(),
-        "exclude_seen",
-        "never give an item of the history",
-        TypeConverters.toBoolean,
-    )
-    candidates = Param(
-        Params._dummy(),
-        "candidates",
-        "raw ids of the only items to give; None gives any item of train",
-        lambda value: None if value is None else TypeConverters.toList(value),
-    )
-    fallback = Param(
-        Params._dummy(),
-        "fallback",
-        "`none`, or `global_hot`: popular items for queries the model knows nothing about",
-        TypeConverters.toString,
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._setDefault(
-            user_col="user_id",
-            item_col="item_id",
-            timestamp_col="timestamp",
-            position_col="position",
-            history_col="history",
-            k=20,
-            exclude_seen=True,
-            candidates=None,
-            fallback="global_hot",
-        )
-
-    def set_params(self, **params: Any) -> "RetrievalParams":
-        """Set several params by name; returns self."""
-        unknown = [name for name in params if not self.hasParam(name)]
-        if unknown:
-            known = ", ".join(param.name for param in self.params)
-            raise TypeError(f"unknown param {unknown[0]!r}; known: {known}")
-        self._set(**params)
-        if self.getOrDefault("k") < 1:
-            raise ValueError("k must be at least 1")
-        if self.getOrDefault("fallback") not in ("none", "global_hot"):
-            raise ValueError("fallback must be `none` or `global_hot`")
-        return self
-
-    def get(self, name: str) -> Any:
-        """The value of a param, set or default."""
-        return self.getOrDefault(name)
-
-    @property
-    def columns(self) -> Columns:
-        """The column names of an events table, as the params have them."""
-        parts = ("user", "item", "timestamp", "position")
-        return Columns(**{part: self.get(f"{part}_col") for part in parts})
-
-
-class Retriever(Estimator["RetrievalModel"], RetrievalParams):
-    """Base of the estimators: `fit(train)` gives a model of `model_class`."""
+    Parameters
+    ----------
+    config
+        The `model:` block of a conf as its dataclass, or anything with the blocks of
+        `config_blocks` as attributes (a job's config, say); the dataclasses' defaults otherwise.
+    users
+        Table with features of users that train and the queries do not have, one row a user.
+    work_path
+        Folder for what is written during `fit`, which all workers reach.
+    params
+        By name, snake_case: those of every retriever, and the fields of the config's blocks.
+    """
 
     model_class: ClassVar[type["RetrievalModel"]]
+
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        users: DataFrame | None = None,
+        work_path: str | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(config)
+        self.users, self.work_path = users, work_path
+        if self.hasParam("seed"):
+            self._setDefault(seed=getattr(config, "seed", 0))
+        self.set_params(**params)
 
 
 class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalModel"]):
@@ -114,12 +65,16 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
     the model has a user side, a user id and the feature columns of its schema.
     """
 
+    searcher_class: ClassVar[type[Searcher]]
+    # Params that a loaded model takes from a conf, since they say how it is asked.
+    query_params: ClassVar[tuple[str, ...]] = ()
+
     catalogue: Catalogue
     users: DataFrame | None = None
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds of the parts of `fit`, where the model itself took the time of them."""
+    def fit_report(self) -> dict[str, Any]:
+        """What is known of the fit: `seconds` of its parts, and the model's own entries."""
         return {}
 
     @property
@@ -142,18 +97,13 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         """Add what the searcher reads to the queries; they are returned as they are by default."""
         return queries
 
+    def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
+        """Tables of the model for people and other systems, by the folder of a run they go to."""
+        return {}
+
     def _transform(self, dataset: DataFrame) -> DataFrame:
         prepared = self.prepare_queries(dataset)
-        answered = recommend(
-            prepared,
-            self.searcher(),
-            self.item_type,
-            self.get("k"),
-            self.get("exclude_seen"),
-            self.get("history_col"),
-            self.get("candidates"),
-            self.get("fallback") == "global_hot",
-        )
+        answered = recommend(prepared, self.searcher(), self.item_type, self.search_options)
         kept = [name for name in dataset.columns if name != "recommended"]
         return answered.select(*[f"`{name}`" for name in kept], "recommended")
 
@@ -175,7 +125,10 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         ------
         StorageError
             The path holds anything else than an earlier model of this class.
+        ConfigError
+            The model's class is not in a module that another process can import.
         """
+        classes = {"class": class_path(type(self)), "searcher": class_path(self.searcher_class)}
         with publish(path, f"model:{type(self).__name__}", overwrite) as staging:
             parts = self.write_parts(staging)
             params = {
@@ -183,10 +136,8 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
                 for param, value in self.extractParamMap().items()
                 if isinstance(value, str | int | float | bool | list | type(None))
             }
-            description = {"class": type(self).__name__, "params": params, **parts}
-            storage.write_bytes(
-                storage.join(staging, _DESCRIPTION), json.dumps(description, indent=2).encode()
-            )
+            description = {**classes, "params": params, **parts}
+            storage.write_json(storage.join(staging, DESCRIPTION), description)
 
     @classmethod
     def load(cls: type[M], path: str) -> M:
@@ -197,12 +148,11 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         StorageError
             Nothing is there, it was never finished, or it is a model of another class.
         """
-        read_manifest(path)
-        description = storage.read_json(storage.join(path, _DESCRIPTION))
-        if description.get("class") != cls.__name__:
+        description = read_description(path)
+        if description["class"] != f"{cls.__module__}:{cls.__qualname__}":
+            name = description["class"].partition(":")[2]
             raise StorageError(
-                f"{path} holds a {description.get('class')}, not a {cls.__name__}; "
-                f"load it with {description.get('class')}.load"
+                f"{path} holds a {name}, not a {cls.__name__}; load it with {name}.load"
             )
         model = cls.read_parts(path, description)
         model._set(**{k: v for k, v in description["params"].items() if model.hasParam(k)})

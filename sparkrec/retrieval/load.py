@@ -1,22 +1,9 @@
 """Load a saved model of any class."""
 
-import importlib
-
-from sparkrec.errors import StorageError
-from sparkrec.io import storage
-from sparkrec.io.publishing import read_manifest
+from sparkrec.errors import ConfigError, StorageError
+from sparkrec.models.registry import find_class
+from sparkrec.retrieval.answering.folder import read_description
 from sparkrec.retrieval.base import RetrievalModel
-
-# Where the class of a saved model is; the models of the registry (`sparkrec.models`) are made by
-# `training.retrievers`, which alone needs Torch.
-_COUNTED = {
-    "GlobalHotModel": "sparkrec.baselines.popularity.global_hot",
-    "PersonalTopModel": "sparkrec.baselines.popularity.personal_top",
-    "ItemCFModel": "sparkrec.baselines.item_to_item.item_cf",
-    "SwingModel": "sparkrec.baselines.item_to_item.swing",
-    "ALSModel": "sparkrec.baselines.als.als",
-}
-_NEURAL = "sparkrec.training.retrievers"
 
 
 def load_model(path: str) -> RetrievalModel:
@@ -25,13 +12,13 @@ def load_model(path: str) -> RetrievalModel:
     Raises
     ------
     StorageError
-        Nothing is there, it was never finished, or it is no model of sparkrec.
+        Nothing is there, it was never finished, it is no model, or its class cannot be imported.
     """
-    read_manifest(path)
-    file = storage.join(path, "model.json")
-    name = storage.read_json(file).get("class", "") if storage.exists(file) else ""
-    module = importlib.import_module(_COUNTED.get(name, _NEURAL)) if name else None
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, RetrievalModel)):
-        raise StorageError(f"{path} is no saved model; give the folder `model` of a run")
+    name = read_description(path)["class"]
+    try:
+        found = find_class(name)
+    except ConfigError as error:
+        raise StorageError(f"{path}: {error}") from None
+    if not issubclass(found, RetrievalModel):
+        raise StorageError(f"{path} is no saved model: its class is {name}")
     return found.load(path)

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from sparkrec.errors import TrainingError
 from sparkrec.io import storage
 from sparkrec.io.publishing import MANIFEST, publish
+from sparkrec.io.tensors import read_tensors, write_tensors
 
 _KEPT = 2
 _RANDOM = "random_state"
@@ -52,7 +52,7 @@ class Progress:
 def save(
     folder: str,
     progress: Progress,
-    task: Mapping[str, Any],
+    identity: Mapping[str, Any],
     weights: Mapping[str, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
     best: Mapping[str, Tensor] | None,
@@ -69,7 +69,7 @@ def save(
                     tensors[key] = value
                 else:
                     scalars[key] = value
-    state_json = {"progress": asdict(progress), "task": dict(task), "optimizer": scalars}
+    state_json = {"progress": asdict(progress), "identity": dict(identity), "optimizer": scalars}
     with publish(path, "checkpoint") as staging:
         write_tensors(storage.join(staging, "weights.safetensors"), weights)
         write_tensors(storage.join(staging, "optimizer.safetensors"), tensors)
@@ -105,7 +105,7 @@ class Checkpoint:
         torch.set_rng_state(self.optimizer[_RANDOM])
 
 
-def latest(folder: str, task: Mapping[str, Any]) -> Checkpoint | None:
+def latest(folder: str, identity: Mapping[str, Any]) -> Checkpoint | None:
     """The newest checkpoint below `folder`, or None.
 
     Raises
@@ -118,11 +118,12 @@ def latest(folder: str, task: Mapping[str, Any]) -> Checkpoint | None:
         return None
     path = storage.join(folder, names[-1])
     state = storage.read_json(storage.join(path, "state.json"))
-    for key, value in json.loads(json.dumps(dict(task))).items():
-        if state["task"].get(key) != value:
+    for key, value in json.loads(json.dumps(dict(identity))).items():
+        before = state["identity"].get(key)
+        if before != value:
             raise TrainingError(
-                f"resume: checkpoint {path} was made with {key} = {state['task'].get(key)}, but "
-                f"this run has {value}; undo the change, or train anew with resume: false"
+                f"resume: checkpoint {path} was made with {key} = {before}, but this run has "
+                f"{value}; undo the change, or train anew with resume: false"
             )
     has_best = storage.exists(storage.join(path, "best.safetensors"))
     return Checkpoint(
@@ -138,17 +139,6 @@ def discard(folder: str) -> None:
     """Remove every checkpoint: an earlier run's must not outlive or outrank those of a new one."""
     for name in _checkpoints(folder):
         storage.remove(storage.join(folder, name))
-
-
-def read_tensors(path: str) -> dict[str, Tensor]:
-    """Read a safetensors file, local or on S3."""
-    return safetensors.torch.load(storage.read_bytes(path))
-
-
-def write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, local or on S3, as a whole."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    storage.write_bytes(path, safetensors.torch.save(plain))
 
 
 def _checkpoints(folder: str) -> list[str]:

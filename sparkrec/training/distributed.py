@@ -2,8 +2,8 @@
 
 One worker on a local master trains in the driver process, with no start-up cost. Anything else
 runs as a barrier stage of `workers` tasks, each with a training process of its own: gloo between
-CPUs, nccl between GPUs. The package is shipped with the job, so the executors need its
-dependencies but not sparkrec itself.
+CPUs, nccl between GPUs. The package, and the module of the network's class, are shipped with the
+job, so the executors need their dependencies but neither of them.
 """
 
 import logging
@@ -17,10 +17,11 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import TrainingError
 from sparkrec.io import storage
-from sparkrec.session import is_local, local_cores, package_zip
+from sparkrec.session import is_local, local_cores
+from sparkrec.shipping import module_zip
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.loop import FINAL_STATE, Rank, train
-from sparkrec.training.spec import TrainingTask
+from sparkrec.training.spec import TrainingSpec
 
 log = logging.getLogger("sparkrec.training")
 
@@ -28,7 +29,7 @@ _ERRORS = "errors"
 _KILLED = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 
 
-def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
+def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
     """Train, in the driver or on the executors, and return how it went.
 
     Raises
@@ -37,21 +38,20 @@ def run_training(spark: SparkSession, task: TrainingTask) -> Progress:
         There are fewer slots than workers, or a training process failed; the message has the
         process's own error.
     """
-    workers = task.training.workers
+    workers = spec.training.workers
     if workers == 1 and is_local(spark):
-        return train(task, Rank(device="cuda" if task.training.use_gpu else "cpu"))
-    storage.remove(storage.join(task.checkpoint_path, _ERRORS))
+        return train(spec, Rank(device="cuda" if spec.training.use_gpu else "cpu"))
+    storage.remove(storage.join(spec.checkpoint_path, _ERRORS))
     from pyspark.ml.torch.distributor import TorchDistributor
 
     distributor = TorchDistributor(
-        num_processes=workers, local_mode=False, use_gpu=task.training.use_gpu
+        num_processes=workers, local_mode=False, use_gpu=spec.training.use_gpu
     )
-    package = Path(package_zip()).read_bytes()
     try:
-        distributor.run(_entry(), package, cloudpickle.dumps(task))
+        distributor.run(_entry(), _packages(spec), cloudpickle.dumps(spec))
     except Exception as error:
-        raise TrainingError(_what_failed(task, error)) from error
-    final = storage.read_json(storage.join(task.checkpoint_path, FINAL_STATE))
+        raise TrainingError(_what_failed(spec, error)) from error
+    final = storage.read_json(storage.join(spec.checkpoint_path, FINAL_STATE))
     return Progress(**final["progress"])
 
 
@@ -75,6 +75,12 @@ def check_slots(spark: SparkSession, workers: int) -> None:
         )
 
 
+def _packages(spec: TrainingSpec) -> dict[str, bytes]:
+    """Zips of sparkrec and of the network's own package, for processes that have neither."""
+    names = {"sparkrec", spec.network.network.partition(":")[0].partition(".")[0]}
+    return {name: Path(module_zip(name)).read_bytes() for name in sorted(names)}
+
+
 def _entry() -> Any:
     """The function that every training process runs.
 
@@ -82,24 +88,25 @@ def _entry() -> Any:
     cannot import sparkrec before the function has put the shipped package on its path.
     """
 
-    def run(package: bytes, pickled_task: bytes) -> None:
+    def run(packages: dict[str, bytes], pickled_spec: bytes) -> None:
         import pickle
         import sys
         import tempfile
         from pathlib import Path
 
         folder = Path(tempfile.mkdtemp(prefix="sparkrec-"))
-        (folder / "sparkrec.zip").write_bytes(package)
-        sys.path.insert(0, str(folder / "sparkrec.zip"))
+        for name, content in packages.items():
+            (folder / f"{name}.zip").write_bytes(content)
+            sys.path.insert(0, str(folder / f"{name}.zip"))
         from sparkrec.training.distributed import run_rank
 
-        run_rank(pickle.loads(pickled_task))
+        run_rank(pickle.loads(pickled_spec))
 
     run.__module__ = "__main__"
     return run
 
 
-def run_rank(task: TrainingTask) -> None:
+def run_rank(spec: TrainingSpec) -> None:
     """One training process: join the others, train, and leave any error where the driver looks."""
     import os
     import traceback
@@ -110,7 +117,7 @@ def run_rank(task: TrainingTask) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _end_with_launchers()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    use_gpu = task.training.use_gpu
+    use_gpu = spec.training.use_gpu
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_gpu else "cpu"
     try:
         if use_gpu:
@@ -121,12 +128,12 @@ def run_rank(task: TrainingTask) -> None:
             dist.all_gather_object(hosts, socket.gethostname())
             here = hosts.count(socket.gethostname())
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
-        train(task, Rank(rank, world, device))
+        train(spec, Rank(rank, world, device))
         dist.barrier()
     except BaseException as error:
         report = {"rank": rank, "host": socket.gethostname(), "error": _one_line(error)}
         report |= {"kind": type(error).__name__, "trace": traceback.format_exc()}
-        name = storage.join(task.checkpoint_path, _ERRORS, f"rank-{rank}.json")
+        name = storage.join(spec.checkpoint_path, _ERRORS, f"rank-{rank}.json")
         storage.write_json(name, report)
         raise
     finally:
@@ -162,9 +169,9 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _what_failed(task: TrainingTask, error: Exception) -> str:
+def _what_failed(spec: TrainingSpec, error: Exception) -> str:
     """The processes' own errors first; those that only lost a peer say the least."""
-    folder = storage.join(task.checkpoint_path, _ERRORS)
+    folder = storage.join(spec.checkpoint_path, _ERRORS)
     reports = [storage.read_json(storage.join(folder, f.name)) for f in storage.list_files(folder)]
     reports.sort(key=lambda r: (r["kind"] in ("DistBackendError", "RuntimeError"), r["rank"]))
     for report in reports:
@@ -187,7 +194,7 @@ def _what_failed(task: TrainingTask, error: Exception) -> str:
         return f"a training process died, and process {first['rank']} lost it{again}"
     text = " ".join(str(error).split())
     if "barrier" in text.lower() and "slots" in text.lower():
-        return f"training.workers is {task.training.workers}, but the cluster has fewer free slots"
+        return f"training.workers is {spec.training.workers}, but the cluster has fewer free slots"
     if "failed with return code" in text or "TorchDistributor failed" in text:
         return (
             "a training process died without an error of its own (killed, perhaps for want of "

@@ -19,16 +19,12 @@ from pyspark.ml.param import Param, Params
 from pyspark.sql import DataFrame
 from torch import Tensor
 
-from sparkrec.config import load as configs
-from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.config.load import to_json
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_rows
-from sparkrec.encoding.fit_sides import SideSettings, fit_sides, plain_schema
-from sparkrec.encoding.queries import (
-    FromHistory,
-    join_users,
-    query_features,
-    validation_arrays,
-)
+from sparkrec.encoding.fit_sides import Sides, SideSettings, fit_sides, plain_schema
+from sparkrec.encoding.history_columns import HistoryColumns
+from sparkrec.encoding.queries import join_users, query_features, validation_arrays
 from sparkrec.encoding.rows import (
     HISTORY_LENGTH,
     check_lists,
@@ -37,19 +33,25 @@ from sparkrec.encoding.rows import (
     row_counts,
     with_history_features,
 )
-from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
 from sparkrec.errors import ConfigError
 from sparkrec.io import storage
-from sparkrec.models.gru4rec import GRU4Rec
-from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.io.tensors import read_tensors, write_tensors
+from sparkrec.item_index import FIRST_ITEM
+from sparkrec.models.registry import class_path
+from sparkrec.models.sequence import RecurrentNetwork
+from sparkrec.models.two_tower import Reads, TwoTowerNetwork
+from sparkrec.retrieval.answering.network import NetworkSpec, TrainedNetwork
+from sparkrec.retrieval.answering.two_tower import TwoTowerParts
+from sparkrec.retrieval.base import Retriever
 from sparkrec.retrieval.search.index import VectorIndex
-from sparkrec.retrieval.two_tower import Network, TwoTowerModel
+from sparkrec.retrieval.search.settings import Retrieval
+from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
-from sparkrec.training.blocks import BlockRetriever, param_name
-from sparkrec.training.checkpoint import read_tensors, write_tensors
+from sparkrec.session import ship_module
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.loop import FINAL
-from sparkrec.training.spec import TrainingTask
+from sparkrec.training.settings import Loss, Training
+from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives
 
@@ -58,7 +60,7 @@ log = logging.getLogger("sparkrec.training")
 Ints = npt.NDArray[np.int64]
 
 
-class TwoTowerRetriever(BlockRetriever):
+class TwoTowerRetriever(Retriever):
     """Trains a two-tower network.
 
     Parameters
@@ -67,8 +69,8 @@ class TwoTowerRetriever(BlockRetriever):
         Anything with `model`, `loss`, `training` and `retrieval` blocks (a job's config, say) to
         take the params from; the defaults otherwise.
     user_schema, item_schema
-        Feature declarations. By default the user side has the user id, the last item and the
-        recent items, the item side the item id.
+        Feature declarations. By default the user side has the columns that the network names
+        (`Reads.default_features`), the item side the item id.
     items, users
         Tables with the features that the schemas name and train does not have.
     events
@@ -85,7 +87,7 @@ class TwoTowerRetriever(BlockRetriever):
         Content hashes of the inputs; a checkpoint is only resumed with equal ones.
     params
         By name, snake_case: those of every retriever, and every key of the four blocks
-        (`embedding_dim`, `temperature`, `epochs`, ...).
+        (`embedding_dim`, `temperature`, `epochs`, ...); `explainParams()` lists them.
 
     Notes
     -----
@@ -93,8 +95,8 @@ class TwoTowerRetriever(BlockRetriever):
     table, whose rows are all positives and get history and `num_negatives` sampled negatives.
     """
 
-    model_name: ClassVar[str]
-    model_class: ClassVar[type[TwoTowerModel]]
+    network_class: ClassVar[type[TwoTowerNetwork]]
+    model_class = TwoTowerModel
 
     seed: Param[int] = Param(Params._dummy(), "seed", "of all random choices")
     num_negatives: Param[int] = Param(
@@ -113,6 +115,17 @@ class TwoTowerRetriever(BlockRetriever):
         Params._dummy(), "max_list_length", "values of a list that are kept"
     )
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        network = getattr(cls, "network_class", None)
+        if network is not None:
+            cls.config_blocks = {
+                "model": network.Config,
+                "loss": Loss,
+                "training": Training,
+                "retrieval": Retrieval,
+            }
+        super().__init_subclass__(**arguments)
+
     def __init__(
         self,
         config: Any = None,
@@ -127,73 +140,57 @@ class TwoTowerRetriever(BlockRetriever):
         fingerprint: Mapping[str, str] | None = None,
         **params: Any,
     ) -> None:
-        super().__init__()
         self.user_schema, self.item_schema = user_schema, item_schema
-        self.items, self.users, self.events, self.validation = items, users, events, validation
-        self.work_path = work_path
+        self.items, self.events, self.validation = items, events, validation
         self.fingerprint = fingerprint
+        super().__init__(config, users=users, work_path=work_path, **params)
         self._setDefault(
-            seed=0,
             num_negatives=10,
             negative_alpha=0.75,
             user_buckets={},
             item_buckets={},
             max_list_length=64,
         )
-        self._set_blocks(config)
-        self.set_params(**params)
 
     # ------------------------------------------------------------------------------- fitting
 
     def _fit(self, dataset: DataFrame) -> TwoTowerModel:
         started = perf_counter()
-        user_schema, item_schema = self._schemas()
-        check_slots(dataset.sparkSession, self.get("workers"))
-        network_class = self.model_class.network_class()
-        if self.get("session_parallel") and not issubclass(network_class, GRU4Rec):
+        spark = dataset.sparkSession
+        network = class_path(self.network_class)
+        ship_module(spark, network.partition(":")[0])
+        check_slots(spark, self.get("workers"))
+        if self.get("session_parallel") and not issubclass(self.network_class, RecurrentNetwork):
             raise ConfigError(
                 "training.session_parallel carries a state from step to step, and "
-                f"{self.model_name} has none; leave it out"
+                f"{self.network_class.__name__} has none; leave it out"
             )
-        train, validation = self._training_rows(dataset, user_schema)
+        schemas = self._schemas()
+        train, validation = self._training_rows(dataset, schemas[0])
         # Rows with a hundred negatives in memory would leave a driver's usual heap no room to read.
         train.persist(StorageLevel.DISK_ONLY)
         try:
             previous = self._previous_model()
-            catalogue = Catalogue.of(self._all_events(dataset), self.get("item_col"))
-            if previous is not None:
-                catalogue = previous.catalogue.grow(catalogue)
-            users, items, features = fit_sides(
-                train,
-                self.items,
-                (user_schema, item_schema),
-                catalogue,
-                SideSettings(
-                    self.columns,
-                    self.model_name,
-                    self._history_length(),
-                    not issubclass(network_class, SequenceNetwork),
-                    self.get("max_list_length"),
-                    self.get("user_buckets"),
-                    self.get("item_buckets"),
-                ),
-                (previous.user_encoder, previous.item_encoder) if previous else None,
-            )
+            sides = self._fit_sides(dataset, train, schemas, previous)
             work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
-            encoded = self._encode(train, users, storage.join(work, "encoded"))
-            tensors = self._tensors(train, validation, users, features)
+            encoded = self._encode(train, sides, storage.join(work, "encoded"))
+            tensors = self._tensors(train, validation, sides)
         finally:
             train.unpersist()
         prepared = perf_counter() - started
-        task = self._task(encoded, tensors, users, items, work, previous)
-        progress = run_training(dataset.sparkSession, task)
-        weights = read_tensors(storage.join(task.checkpoint_path, FINAL))
-        network = Network(task.model, task.model_config, task.user, task.item, weights)
-        fitted = perf_counter() - started
-        index = VectorIndex.build(
-            network.item_vectors(features[2:]), self._block("retrieval"), catalogue.order
+        shapes = sides.users.tower_input, sides.items.tower_input
+        spec = self._spec(
+            NetworkSpec(network, to_json(self.block("model")), *shapes), encoded, tensors, work
         )
-        about = {
+        if previous is not None:
+            spec = _warm_start(spec, previous, work)
+        progress = run_training(spark, spec)
+        weights = read_tensors(storage.join(spec.checkpoint_path, FINAL))
+        trained = TrainedNetwork(spec.network, weights)
+        fitted = perf_counter() - started
+        vectors = trained.item_vectors(sides.item_features[FIRST_ITEM:])
+        index = VectorIndex.build(vectors, self.block("retrieval"), sides.catalogue.order)
+        report = {
             "seconds": {
                 "prepare": prepared,
                 "fit": fitted,
@@ -202,15 +199,23 @@ class TwoTowerRetriever(BlockRetriever):
             "history": progress.history,
             "training_rows": encoded.rows,
         }
-        model = self.model_class(network, catalogue, users, items, index, about)
+        parts = TwoTowerParts(trained, sides.catalogue, sides.users, sides.items, index)
+        model = self.model_class(parts, report)
         model.users = self.users
         return self._copyValues(model)
 
+    @property
+    def _reads(self) -> Reads:
+        return self.network_class.reads(self.block("model"))
+
     def _schemas(self) -> tuple[FeatureSchema, FeatureSchema]:
         columns = self.columns
-        user: tuple[str, ...] = (columns.user, columns.last_item, columns.recent_items)
-        if self._history_length():
-            user = (columns.user, columns.recent_items)
+        names = {
+            "user": columns.user,
+            "last_item": columns.last_item,
+            "recent_items": columns.recent_items,
+        }
+        user = tuple(names[role] for role in self._reads.default_features)
         return (
             self.user_schema or plain_schema(user),
             self.item_schema or plain_schema((columns.item,)),
@@ -224,14 +229,14 @@ class TwoTowerRetriever(BlockRetriever):
     ) -> tuple[DataFrame, DataFrame | None]:
         """Train with every column that encoding needs, and the validation queries."""
         columns = self.columns
-        length = self._history_length() or HISTORY_LENGTH
+        length = self._reads.history or HISTORY_LENGTH
         train = with_history_features(dataset, user_schema, columns, length)
         validation = None
-        if self._block("training").early_stopping is not None:
+        if self.block("training").early_stopping is not None:
             validation = self.validation
             if validation is None:
                 train, validation = hold_out_last(train, columns)
-        loss = self._block("loss")
+        loss = self.block("loss")
         if loss.negatives != "given" or (loss.name != "bce" and LABEL in train.columns):
             train = positives_only(train)
         elif NEGATIVES not in train.columns and LABEL not in train.columns:
@@ -247,67 +252,68 @@ class TwoTowerRetriever(BlockRetriever):
         user_schema.require(train.columns, "train")
         return train, validation
 
-    def _history_length(self) -> int:
-        """Recent items that the model reads by dense index; 0 where it does not."""
-        return getattr(self._block("model"), "max_len", 0)
+    def _fit_sides(
+        self,
+        dataset: DataFrame,
+        train: DataFrame,
+        schemas: tuple[FeatureSchema, FeatureSchema],
+        previous: TwoTowerModel | None,
+    ) -> Sides:
+        catalogue = count_catalogue(self._all_events(dataset), self.get("item_col"))
+        known = None
+        if previous is not None:
+            catalogue = previous.catalogue.grow(catalogue)
+            known = previous.parts.user_encoder, previous.parts.item_encoder
+        settings = SideSettings(
+            self.columns,
+            self.network_class.__name__,
+            self._reads,
+            self.get("max_list_length"),
+            self.get("user_buckets"),
+            self.get("item_buckets"),
+        )
+        return fit_sides(train, self.items, schemas, catalogue, settings, known)
 
-    def _encode(self, train: DataFrame, users: QueryEncoder, path: str) -> Encoded:
-        check_lists(train, self.columns.recent_items, self._history_length())
+    def _encode(self, train: DataFrame, sides: Sides, path: str) -> Encoded:
+        check_lists(train, self.columns.recent_items, self._reads.history)
         item, workers, seed = self.get("item_col"), self.get("workers"), self.get("seed")
-        return encode_rows(train, item, users, users.catalogue, path, workers, seed)
+        return encode_rows(train, item, sides.users, path, workers, seed)
 
     def _tensors(
-        self,
-        train: DataFrame,
-        validation: DataFrame | None,
-        users: QueryEncoder,
-        item_features: Ints,
+        self, train: DataFrame, validation: DataFrame | None, sides: Sides
     ) -> dict[str, Tensor]:
-        """What every training process reads whole (see `TrainingTask.tensors_path`)."""
-        arrays = {"item_features": item_features}
-        stopping = self._block("training").early_stopping
-        if self._block("loss").negatives in ("in_batch", "sampled"):
-            arrays["item_counts"] = row_counts(train, self.get("item_col"), users.catalogue)
+        """What every training process reads whole (see `TrainingSpec.tensors_path`)."""
+        arrays = {"item_features": sides.item_features}
+        stopping = self.block("training").early_stopping
+        if self.block("loss").negatives in ("in_batch", "sampled"):
+            arrays["item_counts"] = row_counts(train, self.get("item_col"), sides.catalogue)
         if validation is not None:
-            whole = issubclass(self.model_class.network_class(), SequenceNetwork)
-            from_history = FromHistory.wanted(
-                users.schema, self.columns, self.get("history_col"), whole
+            schema, user = sides.users.schema, self.columns.user
+            history_columns = HistoryColumns.read_by(
+                schema, self.columns, self.get("history_col"), not self._reads.user_features
+            )
+            queries = query_features(
+                validation, self.users, schema, user, history_columns, "validation"
             )
             arrays |= validation_arrays(
-                query_features(
-                    validation,
-                    self.users,
-                    users.schema,
-                    self.columns.user,
-                    from_history,
-                    "validation",
-                ),
-                users,
-                from_history,
+                queries,
+                sides.users,
+                history_columns,
                 self.get("exclude_seen"),
                 stopping.max_rows,
                 self.get("seed"),
             )
         return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in arrays.items()}
 
-    def _task(
-        self,
-        encoded: Encoded,
-        tensors: dict[str, Tensor],
-        users: QueryEncoder,
-        items: ItemEncoder,
-        work: str,
-        previous: TwoTowerModel | None,
-    ) -> TrainingTask:
+    def _spec(
+        self, network: NetworkSpec, encoded: Encoded, tensors: dict[str, Tensor], work: str
+    ) -> TrainingSpec:
         tensors_path = storage.join(work, "tensors.safetensors")
         write_tensors(tensors_path, tensors)
-        task = TrainingTask(
-            model=self.model_name,
-            model_config=configs.to_json(self._block("model")),
-            user=users.tower_input,
-            item=items.tower_input,
-            loss=self._block("loss"),
-            training=self._block("training"),
+        return TrainingSpec(
+            network=network,
+            loss=self.block("loss"),
+            training=self.block("training"),
             seed=self.get("seed"),
             fields=encoded.fields,
             fit_path=encoded.fit_path,
@@ -317,12 +323,14 @@ class TwoTowerRetriever(BlockRetriever):
             checkpoint_path=storage.join(work, "checkpoints"),
             fingerprint={"rows": str(encoded.rows), **(self.fingerprint or {})},
         )
-        if previous is None:
-            return task
-        initial = storage.join(work, "initial.safetensors")
-        write_tensors(initial, grown_weights(task, previous.network))
-        return dataclasses.replace(task, initial_weights=initial)
 
     def _previous_model(self) -> TwoTowerModel | None:
-        path = self.get(param_name("training", "model_in_path"))
+        path = self.get(self.param_name("training", "model_in_path"))
         return self.model_class.load(path) if path else None
+
+
+def _warm_start(spec: TrainingSpec, previous: TwoTowerModel, work: str) -> TrainingSpec:
+    """The spec of a training that starts from an earlier model's weights."""
+    initial = storage.join(work, "initial.safetensors")
+    write_tensors(initial, grown_weights(spec, previous.parts.network))
+    return dataclasses.replace(spec, initial_weights=initial)

@@ -21,21 +21,22 @@ from tqdm import tqdm
 from sparkrec.errors import TrainingError
 from sparkrec.feed.feed import Feed, FeedSettings
 from sparkrec.io import storage
+from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.reduce import average_gradients, same_start
-from sparkrec.training.spec import TrainingTask
+from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.step.auc import StreamingAUC
 from sparkrec.training.step.objective import Objective
 from sparkrec.training.step.objectives import objective
 from sparkrec.training.step.optimizers import dense_parameters, make_optimizers, set_learning_rate
-from sparkrec.training.step.session_batches import session_steps
+from sparkrec.training.step.session_batches import session_batches
 from sparkrec.training.validate import Validation, improved
 
 log = logging.getLogger("sparkrec.training")
 
-# With sessions side by side: windows that the feed hands over at once, and of how many steps one is
+# Session-parallel: sessions that the feed hands over at once, and of how many batches one is
 # measured for the AUC.
 _SESSIONS, _WATCHED = 4096, 20
 
@@ -56,7 +57,7 @@ class Rank:
         return self.rank == 0
 
 
-def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
+def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
     """Train to the end and leave the final weights in `checkpoint_path`.
 
     With early stopping, training stops when the validation metric has not improved for
@@ -68,15 +69,15 @@ def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
     TrainingError
         The loss is not finite, or a checkpoint to resume from does not fit.
     """
-    resumed = _resume(task, rank.first)
+    resumed = _resume(spec, rank.first)
     if resumed is not None and resumed.progress.phase == "done":
         return resumed.progress
-    tensors = checkpoint.read_tensors(task.tensors_path)
-    stopping = task.training.early_stopping
+    tensors = read_tensors(spec.tensors_path)
+    stopping = spec.training.early_stopping
     validation = Validation(tensors, stopping.metric) if stopping and "queries" in tensors else None
     progress = resumed.progress if resumed else Progress()
     if progress.phase == "fit":
-        weights = _phase(task, rank, tensors, progress, resumed, validation)
+        weights = _phase(spec, rank, tensors, progress, resumed, validation)
         resumed = None
         if validation is not None and stopping is not None and stopping.refit:
             chosen = progress.best_epoch
@@ -84,28 +85,28 @@ def train(task: TrainingTask, rank: Rank = Rank()) -> Progress:
                 log.info("refit: training on all rows for the %d epochs chosen", chosen)
             progress = Progress("refit", chosen_epochs=chosen, history=progress.history)
     if progress.phase == "refit":
-        weights = _phase(task, rank, tensors, progress, resumed, None)
+        weights = _phase(spec, rank, tensors, progress, resumed, None)
     if rank.first:
         progress.phase = "done"
-        checkpoint.write_tensors(storage.join(task.checkpoint_path, FINAL), weights)
+        write_tensors(storage.join(spec.checkpoint_path, FINAL), weights)
         storage.write_json(
-            storage.join(task.checkpoint_path, FINAL_STATE), {"progress": vars(progress)}
+            storage.join(spec.checkpoint_path, FINAL_STATE), {"progress": vars(progress)}
         )
     return progress
 
 
-def _resume(task: TrainingTask, first: bool) -> checkpoint.Checkpoint | None:
-    final = storage.join(task.checkpoint_path, FINAL_STATE)
-    if not task.training.resume:
+def _resume(spec: TrainingSpec, first: bool) -> checkpoint.Checkpoint | None:
+    final = storage.join(spec.checkpoint_path, FINAL_STATE)
+    if not spec.training.resume:
         if first:
-            checkpoint.discard(task.checkpoint_path)
+            checkpoint.discard(spec.checkpoint_path)
             storage.remove(final)
         return None
-    found = checkpoint.latest(task.checkpoint_path, task.identity())
+    found = checkpoint.latest(spec.checkpoint_path, spec.identity())
     if found is not None and storage.exists(final):
         done = Progress(**storage.read_json(final)["progress"])
         # Without early stopping, a conf that now asks for more epochs goes on.
-        enough = bool(task.training.early_stopping) or done.epoch >= task.training.epochs
+        enough = bool(spec.training.early_stopping) or done.epoch >= spec.training.epochs
         if enough and len(done.history) >= len(found.progress.history):
             found = checkpoint.Checkpoint(done, {}, None, {}, {})
     if found is not None:
@@ -114,7 +115,7 @@ def _resume(task: TrainingTask, first: bool) -> checkpoint.Checkpoint | None:
 
 
 def _phase(
-    task: TrainingTask,
+    spec: TrainingSpec,
     rank: Rank,
     tensors: Mapping[str, Tensor],
     progress: Progress,
@@ -122,12 +123,12 @@ def _phase(
     validation: Validation | None,
 ) -> dict[str, Tensor]:
     """Train one phase to its end; returns the weights it ends with. Changes `progress`."""
-    training = task.training
-    network = task.build()
+    training = spec.training
+    network = spec.build()
     if resumed is not None:
         network.load_state_dict(resumed.weights)
-    elif task.initial_weights:
-        network.load_state_dict(checkpoint.read_tensors(task.initial_weights))
+    elif spec.initial_weights:
+        network.load_state_dict(read_tensors(spec.initial_weights))
     network.to(rank.device)
     optimizers = make_optimizers(network, training)
     if resumed is not None:
@@ -135,18 +136,18 @@ def _phase(
     best = resumed.best if resumed is not None else None
     item_features = tensors["item_features"].to(rank.device)
     counts = tensors.get("item_counts")
-    step_module = objective(network, task.loss, item_features, counts, training)
+    step_module = objective(network, spec.loss, item_features, counts, training)
     if rank.world > 1:
         same_start(network)
     by_length = isinstance(network, SequenceNetwork) and not training.session_parallel
     feed = Feed(
         FeedSettings(
-            path=task.all_path if validation is None else task.fit_path,
-            fields=task.fields,
+            path=spec.all_path if validation is None else spec.fit_path,
+            fields=spec.fields,
             batch_size=_SESSIONS
             if training.session_parallel
             else training.batch_size // rank.world,
-            seed=task.seed,
+            seed=spec.seed,
             rank=rank.rank,
             world=rank.world,
             shuffle_rows=training.shuffle_rows,
@@ -160,7 +161,7 @@ def _phase(
         validation and progress.epoch - progress.best_epoch >= patience and progress.best_epoch
     ):
         progress.epoch += 1
-        report = _train_epoch(task, rank, step_module, optimizers, feed, progress)
+        report = _train_epoch(spec, rank, step_module, optimizers, feed, progress)
         _stop_unless_weights_finite(network, progress)
         if validation is not None:
             report |= _validate(validation, network, item_features, rank)
@@ -174,9 +175,9 @@ def _phase(
             if progress.epoch % training.save_checkpoint_interval == 0 or progress.epoch == epochs:
                 keep_best = best if best is not None and progress.best_epoch else None
                 checkpoint.save(
-                    task.checkpoint_path,
+                    spec.checkpoint_path,
                     progress,
-                    task.identity(),
+                    spec.identity(),
                     _weights(network),
                     optimizers,
                     keep_best,
@@ -185,7 +186,7 @@ def _phase(
 
 
 def _train_epoch(
-    task: TrainingTask,
+    spec: TrainingSpec,
     rank: Rank,
     step_module: Objective,
     optimizers: list[torch.optim.Optimizer],
@@ -198,9 +199,9 @@ def _train_epoch(
     start = last = perf_counter()
     losses = torch.zeros(())
     auc = StreamingAUC()
-    lanes = task.training.batch_size if task.training.session_parallel else 0
-    steps = None if lanes else feed.steps
-    begun, an_epoch = 0, feed.rows if lanes else feed.steps
+    parallel, size = spec.training.session_parallel, spec.training.batch_size
+    steps = None if parallel else feed.steps
+    begun, an_epoch = 0, feed.rows if parallel else feed.steps
     bar = tqdm(
         total=steps,
         desc=f"{progress.phase} epoch {progress.epoch}",
@@ -209,29 +210,31 @@ def _train_epoch(
     )
     step = 0
     with contextlib.closing(feed.epoch(progress.epoch)) as batches, bar:
-        for step, cpu_batch in enumerate(session_steps(batches, lanes) if lanes else batches, 1):
-            step_module.watched = not lanes or step % _WATCHED == 1
+        for step, cpu_batch in enumerate(
+            session_batches(batches, size) if parallel else batches, 1
+        ):
+            step_module.watched = not parallel or step % _WATCHED == 1
             batch = {name: value.to(rank.device) for name, value in cpu_batch.items()}
             loss, scores, labels = step_module.learn(batch)
             if rank.world > 1:
                 average_gradients(step_module.parameters(), rank.world)
-            if task.training.clip_norm is not None:
-                nn.utils.clip_grad_norm_(dense, task.training.clip_norm)
-            # How many steps an epoch of sessions side by side takes, only its end shows: there
-            # the sessions that have begun say how far it is.
-            begun += int(cpu_batch["starts"].sum()) if lanes else 1
+            if spec.training.clip_norm is not None:
+                nn.utils.clip_grad_norm_(dense, spec.training.clip_norm)
+            # The number of session-parallel batches is known only when the epoch ends; progress
+            # is the share of sessions begun.
+            begun += int(cpu_batch["starts"].sum()) if parallel else 1
             done = (progress.epoch - 1) * an_epoch + begun
-            set_learning_rate(optimizers, task.training, done, task.training.epochs * an_epoch)
+            set_learning_rate(optimizers, spec.training, done, spec.training.epochs * an_epoch)
             for optimizer in optimizers:
                 optimizer.step()
             losses += loss.cpu()
             if step_module.watched:
                 auc.update(scores, labels)
             bar.update()
-            if step % task.training.print_interval == 0 or step == steps:
+            if step % spec.training.print_interval == 0 or step == steps:
                 now = perf_counter()
-                since = (step - 1) % task.training.print_interval + 1
-                rate = since * task.training.batch_size / (now - last)
+                since = (step - 1) % spec.training.print_interval + 1
+                rate = since * spec.training.batch_size / (now - last)
                 _stop_unless_finite(float(losses), progress, step)
                 last = now
                 if rank.first:

@@ -1,50 +1,58 @@
-"""The Estimator and Model classes of the models of the registry: `DSSM`, `DSSMModel`, ..."""
+"""The Estimator classes of the built-in networks, and of any other network.
 
-import dataclasses
-from typing import Any
+Each is a class with its params (`DSSM().explainParams()`); `fit` gives a
+`retrieval.two_tower.TwoTowerModel`.
+"""
 
-from pyspark.ml.param import Param, Params
-
-from sparkrec.models import model_classes
+from sparkrec.models import dssm, gru4rec, hrm, sasrec, simplex
 from sparkrec.models.sequence import SequenceNetwork
-from sparkrec.retrieval.search.settings import Retrieval
-from sparkrec.retrieval.two_tower import TwoTowerModel
-from sparkrec.training.blocks import param_name
+from sparkrec.models.two_tower import TwoTowerNetwork
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.sequences import SequenceRetriever
-from sparkrec.training.settings import Loss, Training
 
 
-def retriever_class(name: str) -> type[TwoTowerRetriever]:
-    """The Estimator class of a model of the registry; its Model class is `<name>Model`."""
-    network, model_config = model_classes(name)
-    base = SequenceRetriever if issubclass(network, SequenceNetwork) else TwoTowerRetriever
-    model = type(f"{network.__name__}Model", (TwoTowerModel,), {"model_name": name})
-    blocks = {"model": model_config, "loss": Loss, "training": Training, "retrieval": Retrieval}
-    members: dict[str, Any] = {"model_name": name, "config_blocks": blocks, "model_class": model}
-    members["__doc__"] = f"{base.__doc__}"
-    for block, kind in blocks.items():
-        for field in dataclasses.fields(kind):
-            param = param_name(block, field.name)
-            if isinstance(getattr(base, param, None), Param):
-                continue
-            if hasattr(base, param):
-                raise TypeError(f"{name}: the field {field.name} would hide the estimator's own")
-            members[param] = Param(Params._dummy(), param, f"{block}.{field.name}")
-    return type(network.__name__, (base,), members)
+class DSSM(TwoTowerRetriever):
+    """Trains `models.dssm.DSSM`; see `TwoTowerRetriever` for what it takes."""
+
+    network_class = dssm.DSSM
 
 
-DSSM = retriever_class("dssm")
-DSSMModel = DSSM.model_class
+class SimpleX(TwoTowerRetriever):
+    """Trains `models.simplex.SimpleX`; see `TwoTowerRetriever` for what it takes."""
 
-SimpleX = retriever_class("simplex")
-SimpleXModel = SimpleX.model_class
+    network_class = simplex.SimpleX
 
-HRM = retriever_class("hrm")
-HRMModel = HRM.model_class
 
-GRU4Rec = retriever_class("gru4rec")
-GRU4RecModel = GRU4Rec.model_class
+class HRM(TwoTowerRetriever):
+    """Trains `models.hrm.HRM`; see `TwoTowerRetriever` for what it takes."""
 
-SASRec = retriever_class("sasrec")
-SASRecModel = SASRec.model_class
+    network_class = hrm.HRM
+
+
+class GRU4Rec(SequenceRetriever):
+    """Trains `models.gru4rec.GRU4Rec`; see `SequenceRetriever` for what it takes."""
+
+    network_class = gru4rec.GRU4Rec
+
+
+class SASRec(SequenceRetriever):
+    """Trains `models.sasrec.SASRec`; see `SequenceRetriever` for what it takes."""
+
+    network_class = sasrec.SASRec
+
+
+_KNOWN: dict[type[TwoTowerNetwork], type[TwoTowerRetriever]] = {
+    retriever.network_class: retriever for retriever in (DSSM, SimpleX, HRM, GRU4Rec, SASRec)
+}
+
+
+def retriever_of(network: type[TwoTowerNetwork]) -> type[TwoTowerRetriever]:
+    """The Estimator class of a network: the one above, or one made for a network from outside.
+
+    The same network always has the same class.
+    """
+    if network not in _KNOWN:
+        base = SequenceRetriever if issubclass(network, SequenceNetwork) else TwoTowerRetriever
+        members = {"network_class": network, "__module__": network.__module__}
+        _KNOWN[network] = type(network.__name__, (base,), {**members, "__doc__": base.__doc__})
+    return _KNOWN[network]

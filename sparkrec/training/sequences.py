@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 from pyspark.sql import DataFrame
 
 from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_windows
-from sparkrec.encoding.fit_sides import plain_schema
+from sparkrec.encoding.fit_sides import Sides
 from sparkrec.encoding.rows import hold_out_last
-from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.estimator import TwoTowerRetriever
@@ -22,21 +21,14 @@ class SequenceRetriever(TwoTowerRetriever):
     answer to the steps before it. Without a config the loss is the softmax over all items.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {
+    block_defaults: ClassVar[dict[str, Any]] = {
         "loss": Loss(name="softmax", negatives="all", temperature=1.0)
     }
-
-    def _schemas(self) -> tuple[FeatureSchema, FeatureSchema]:
-        columns = self.columns
-        return (
-            self.user_schema or plain_schema((columns.recent_items,)),
-            self.item_schema or plain_schema((columns.item,)),
-        )
 
     def _training_rows(
         self, dataset: DataFrame, user_schema: FeatureSchema
     ) -> tuple[DataFrame, DataFrame | None]:
-        if self._block("loss").negatives == "given":
+        if self.block("loss").negatives == "given":
             raise ConfigError(
                 "loss.negatives: given is for two-tower models; a sequence model takes in_batch, "
                 "sampled or all"
@@ -47,14 +39,13 @@ class SequenceRetriever(TwoTowerRetriever):
                     f"train has the column `{name}`, so it is made for a two-tower model; give a "
                     "sequence model the events themselves"
                 )
-        if self._block("training").early_stopping is None:
+        if self.block("training").early_stopping is None:
             return dataset, None
         if self.validation is not None:
             return dataset, self.validation
         return hold_out_last(dataset, self.columns)
 
-    def _encode(self, train: DataFrame, users: QueryEncoder, path: str) -> Encoded:
-        columns, workers = self.columns, self.get("workers")
+    def _encode(self, train: DataFrame, sides: Sides, path: str) -> Encoded:
         return encode_windows(
-            train, columns, users.length, users.catalogue, path, workers, self.get("seed")
+            train, self.columns, sides.users, path, self.get("workers"), self.get("seed")
         )

@@ -5,14 +5,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
-from sparkrec.config import load as config
-from sparkrec.models import model_classes
-from sparkrec.models.two_tower import TowerInput
+from sparkrec.models.two_tower import TwoTowerNetwork
+from sparkrec.retrieval.answering.network import NetworkSpec
 from sparkrec.training.settings import Loss, Training
 
-# Changing these does not make another model of the same checkpoint.
+# A checkpoint can be resumed with other values of these.
 _FREE_TO_CHANGE = (
     "epochs",
     "workers",
@@ -24,15 +22,13 @@ _FREE_TO_CHANGE = (
 
 
 @dataclass(frozen=True)
-class TrainingTask:
+class TrainingSpec:
     """Everything a training process needs, as plain values and paths that it can reach.
 
     Attributes
     ----------
-    model, model_config
-        Registry name of the network, and its config as JSON.
-    user, item
-        Shapes of both sides' features.
+    network
+        Class, settings and input shapes of the network.
     fields
         Tensors of a training row and their widths (see `feed.feed`).
     fit_path, all_path
@@ -45,13 +41,10 @@ class TrainingTask:
     checkpoint_path
         Folder of checkpoints and of the final weights.
     fingerprint
-        What the rows are made from.
+        Content hashes of the inputs that the rows are made from.
     """
 
-    model: str
-    model_config: Mapping[str, Any]
-    user: TowerInput
-    item: TowerInput
+    network: NetworkSpec
     loss: Loss
     training: Training
     seed: int
@@ -67,20 +60,17 @@ class TrainingTask:
         """What a checkpoint must share with the run that resumes it."""
         training = asdict(self.training)
         return {
-            "model": self.model,
-            "model_config": dict(self.model_config),
-            "user": asdict(self.user),
-            "item": asdict(self.item),
+            "model": self.network.network,
+            "model_config": dict(self.network.config),
+            "user": asdict(self.network.user),
+            "item": asdict(self.network.item),
             "loss": asdict(self.loss),
             "seed": self.seed,
             "data": dict(self.fingerprint),
             **{k: v for k, v in training.items() if k not in _FREE_TO_CHANGE},
         }
 
-    def build(self) -> nn.Module:
-        """The network with its first weights: the seed's, or those of `initial_weights`."""
-        network_class, config_class = model_classes(self.model)
+    def build(self) -> TwoTowerNetwork:
+        """The network with first weights drawn by the seed."""
         torch.manual_seed(self.seed)
-        model_config = config.from_json(config_class, self.model_config, "model.json")
-        network: nn.Module = network_class(model_config, self.user, self.item)
-        return network
+        return self.network.build()

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from sparkrec.errors import ConfigError
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
-from sparkrec.retrieval.two_tower import Network
-from sparkrec.training.spec import TrainingTask
+from sparkrec.nn.embedding import Table
+from sparkrec.retrieval.answering.network import TrainedNetwork
+from sparkrec.training.spec import TrainingSpec
 
 
-def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:
+def grown_weights(spec: TrainingSpec, previous: TrainedNetwork) -> dict[str, Tensor]:
     """An earlier model's weights, with rows for what is new at the ends of its tables.
 
     Raises
@@ -17,12 +17,10 @@ def grown_weights(task: TrainingTask, previous: Network) -> dict[str, Tensor]:
     ConfigError
         The earlier model has another architecture.
     """
-    network = task.build()
+    network = spec.build()
     weights = dict(network.state_dict())
     tables = {
-        f"{name}.weight"
-        for name, module in network.named_modules()
-        if isinstance(module, PooledEmbedding | ItemTable)
+        f"{name}.weight" for name, module in network.named_modules() if isinstance(module, Table)
     }
     extra = sorted(previous.weights.keys() - weights.keys())
     if extra:

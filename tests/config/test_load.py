@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.config.load import describe_keys, from_json, load_config, to_json
+from sparkrec.config.describe import describe_keys, effective_conf
+from sparkrec.config.load import from_json, load_config, to_json
 from sparkrec.errors import ConfigError
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.pipeline.neural import TwoTowerJob
@@ -262,10 +264,13 @@ def test_override_that_is_not_yaml(plain: str) -> None:
 def test_json_round_trip() -> None:
     conf = Path(__file__).parents[2] / "conf" / "dssm_bce_neg10_ml_1m.yaml"
     kind = TwoTowerJob[DSSMConfig]
-    changes = ["training.learning_rate=1e-7", "schema.user_buckets={a#b: 7}", "input.users=null"]
+    changes = ["training.learning_rate=1e-7", "schema.user_buckets={a#b: 7}", "model.class=a:B"]
     config = load_config(str(conf), kind, changes, {"MY_S3_BUCKET": "/data"})
     written = json.loads(json.dumps(to_json(config)))
     assert from_json(kind, written, "model.json") == config
-    assert from_json(DSSMConfig, written["model"], "model.json") == config.model
+    assert config.model_class == "a:B" == written["model"]["class"]
+    assert from_json(kind, yaml.safe_load(effective_conf(config)), "printed") == config
+    model = {key: value for key, value in written["model"].items() if key != "class"}
+    assert from_json(DSSMConfig, model, "model.json") == config.model
     with pytest.raises(ConfigError, match=r"model\.json:\d+: unknown key `hiden`; did you mean"):
         from_json(DSSMConfig, {"hiden": [1]}, "model.json")

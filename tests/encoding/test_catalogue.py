@@ -8,6 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import DataError
 
 
@@ -91,12 +92,12 @@ def test_file_round_trip(ids: list[int] | list[str], tmp_path: Path) -> None:
 
 def test_of_events_counts_and_sorts_and_leaves_out_nulls(spark: SparkSession) -> None:
     events = spark.createDataFrame([(3,), (1,), (3,), (None,), (2,)], "movie_id long")
-    items = Catalogue.of(events, "movie_id")
+    items = count_catalogue(events, "movie_id")
     assert items.ids.to_pylist() == [1, 2, 3]
     assert items.counts.tolist() == [1, 1, 2]
 
     texts = spark.createDataFrame([("b",), ("a",), ("b",)], "item string")
-    items = Catalogue.of(texts, "item")
+    items = count_catalogue(texts, "item")
     assert items.ids.type == pa.string()
     assert items.ids.to_pylist() == ["a", "b"]
     assert items.counts.tolist() == [1, 2]
@@ -105,4 +106,4 @@ def test_of_events_counts_and_sorts_and_leaves_out_nulls(spark: SparkSession) ->
 def test_of_no_events_is_an_error(spark: SparkSession) -> None:
     events = spark.createDataFrame([(None,)], "movie_id long")
     with pytest.raises(DataError, match="train has no event with a movie_id"):
-        Catalogue.of(events, "movie_id")
+        count_catalogue(events, "movie_id")

@@ -11,13 +11,14 @@ from pyspark.sql import SparkSession
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.fit_sides import plain_schema
-from sparkrec.encoding.queries import FromHistory, validation_arrays
+from sparkrec.encoding.history_columns import HistoryColumns
+from sparkrec.encoding.queries import validation_arrays
 from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import DataError
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import FeatureSchema
 
-HISTORY = FromHistory("history", "recent", None, replace_recent=False)
+HISTORY = HistoryColumns("history", "recent", None, replace_recent=False)
 SCHEMA = "query_id string, recent array<long>, relevant array<long>, history array<long>"
 ROWS = [
     ("a", [1, 2], [3, 9], [1, 2]),
@@ -87,7 +88,7 @@ def test_what_follows_from_a_history(kind: Callable[..., Any]) -> None:
     catalogue = Catalogue(pa.array([1, 2, 3], pa.int64()), np.array([5, 4, 3]))
     lists = pa.array([[9], [9, 1, 8, 2, 7], None, [], [3, None, 1]], pa.list_(pa.int64()))
     rows = kind({"history": lists}).slice(1)
-    wanted = FromHistory("history", "recent", "last", replace_recent=False)
+    wanted = HistoryColumns("history", "recent", "last", replace_recent=False)
     added = wanted.add(rows, catalogue).to_pydict()
     assert added["recent"] == [[1, 2], [], [], [3, 1]]
     assert added["last"] == [2, None, None, 1]

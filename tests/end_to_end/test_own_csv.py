@@ -20,7 +20,7 @@ def test_own_csv_to_recommendations(
     """In one session, but for the last job: it finds all that it needs below the data root."""
     monkeypatch.setenv("MY_S3_BUCKET", str(data_root))
     for job, conf in steps[:-1]:
-        run_in(spark, job, ["--conf", conf])
+        run_in(spark, job, "--conf", conf)
     command(str(data_root), *steps[-1])
     run = data_root / "example" / "runs" / "dssm_bce_neg4_example"
     metrics = json.loads((run / "metrics.json").read_text())

@@ -153,7 +153,7 @@ def inside(
     def inside(job: str, *overrides: str) -> str:
         sets = [part for override in overrides for part in ("--set", override)]
         with pytest.raises(SystemExit) as exited:
-            run_in(spark, job, ["--conf", conf(job), *sets])
+            run_in(spark, job, "--conf", conf(job), *sets)
         return error_line(exited.value.code, capfd.readouterr().err)
 
     return inside

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from sparkrec.errors import ConfigError
-from sparkrec.models import model_classes
 from sparkrec.models.dssm import DSSM, DSSMConfig
 from sparkrec.models.two_tower import TowerInput
 
@@ -72,15 +70,6 @@ def test_both_towers_learn() -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.to_dense().abs().sum() > 0, name
-
-
-def test_the_registry_finds_a_model_by_its_name() -> None:
-    assert model_classes("dssm") == (DSSM, DSSMConfig)
-
-
-def test_an_unknown_model_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown model `dsm`; known: .*dssm"):
-        model_classes("dsm")
 
 
 @pytest.mark.parametrize(

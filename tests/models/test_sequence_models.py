@@ -45,20 +45,20 @@ def network(request: pytest.FixtureRequest) -> SequenceNetwork:
 def test_a_step_knows_nothing_of_later_ones(network: SequenceNetwork) -> None:
     changed = WINDOWS.clone()
     changed[:, 3:] = torch.tensor([8, 6, 2])
-    before, after = network.encode_steps(WINDOWS), network.encode_steps(changed)
+    before, after = network.encode_windows(WINDOWS), network.encode_windows(changed)
     assert torch.allclose(before[:, :3], after[:, :3], atol=1e-5)
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
 
 
 def test_rows_do_not_know_of_each_other(network: SequenceNetwork) -> None:
-    alone = torch.cat([network.encode_steps(row[None]) for row in WINDOWS])
-    assert torch.allclose(network.encode_steps(WINDOWS), alone, atol=1e-5)
+    alone = torch.cat([network.encode_windows(row[None]) for row in WINDOWS])
+    assert torch.allclose(network.encode_windows(WINDOWS), alone, atol=1e-5)
 
 
 def test_a_query_is_its_last_step_whatever_stands_behind(network: SequenceNetwork) -> None:
     found = network.encode_users(WINDOWS)
     for row, length in enumerate((4, 2, 6)):
-        wanted = network.encode_steps(WINDOWS[row : row + 1, :length])[0, -1]
+        wanted = network.encode_windows(WINDOWS[row : row + 1, :length])[0, -1]
         assert torch.allclose(found[row], wanted, atol=1e-5)
 
 
@@ -110,7 +110,7 @@ def attention_by_hand(network: SASRec, items: Tensor) -> Tensor:
 
 def test_sasrec_equations() -> None:
     network = sasrec()
-    found = network.encode_steps(WINDOWS[2:])[0]
+    found = network.encode_windows(WINDOWS[2:])[0]
     assert torch.allclose(found, attention_by_hand(network, WINDOWS[2]), atol=1e-5)
 
 
@@ -120,9 +120,9 @@ def test_sasrec_equations() -> None:
 )
 def test_dropout_is_for_training(make: Any, name: str) -> None:
     plain, dropping = make(), make(**{name: 0.5})
-    assert torch.equal(plain.encode_steps(WINDOWS), dropping.encode_steps(WINDOWS))
+    assert torch.equal(plain.encode_windows(WINDOWS), dropping.encode_windows(WINDOWS))
     dropping.train()
-    assert not torch.allclose(plain.encode_steps(WINDOWS), dropping.encode_steps(WINDOWS))
+    assert not torch.allclose(plain.encode_windows(WINDOWS), dropping.encode_windows(WINDOWS))
 
 
 @pytest.mark.parametrize(

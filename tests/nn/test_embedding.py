@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sparkrec.nn.embedding import RESERVED_ROWS, ItemTable, PooledEmbedding
+from sparkrec.nn.embedding import RESERVED_ROWS, PooledEmbedding
+from sparkrec.nn.items import ItemTable
 
 SLICES = [(0, 1), (1, 4)]
 

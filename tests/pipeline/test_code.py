@@ -1,10 +1,12 @@
 """The hash of the sources behind a result."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from sparkrec.models.registry import find_class
 from sparkrec.pipeline import code
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -28,19 +30,19 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("dssm", "nn/losses.py", True),
         ("dssm", "evaluation/metrics.py", True),
         ("dssm", "retrieval/__init__.py", True),
-        ("dssm", "models/sasrec.py", False),
-        ("dssm", "baselines/swing.py", False),
-        ("item_cf", "baselines/_item_cf_kernel.py", True),
+        ("dssm", "baselines/item_to_item/swing.py", False),
+        ("item_cf", "baselines/item_to_item/_item_cf_kernel.py", True),
         ("item_cf", "splitmix64.py", True),
         ("item_cf", "training/loop.py", False),
     ],
 )
 def test_what_a_job_imports_counts(job: str, module: str, counts: bool, package: Path) -> None:
-    before = code.code_fingerprint(JOBS / f"{job}.py")
+    script, model = JOBS / f"{job}.py", find_class(job)
+    before = code.code_fingerprint(script, model)
     with (package / module).open("a") as file:
         file.write("\n# changed\n")
     code._imported.cache_clear()
-    assert (code.code_fingerprint(JOBS / f"{job}.py") != before) is counts
+    assert (code.code_fingerprint(script, model) != before) is counts
 
 
 def test_the_script_itself_counts(tmp_path: Path) -> None:
@@ -55,5 +57,46 @@ def test_a_program_without_imports_counts_everything(tmp_path: Path, package: Pa
     script = tmp_path / "empty.py"
     script.write_text("print('nothing')\n")
     before = code.code_fingerprint(script)
-    (package / "baselines" / "swing.py").write_text("")
+    (package / "baselines" / "__init__.py").write_text("")
     assert code.code_fingerprint(script) != before
+
+
+def git(folder: Path, *arguments: str) -> str:
+    about = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.hooksPath=")
+    command = ["git", "-C", str(folder), *about, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_checkout(package: Path) -> None:
+    repo = package.parent
+    assert code.commit() is None
+    git(repo, "init", "--quiet")
+    (repo / "other").write_text("")
+    git(repo, "add", "other")
+    git(repo, "commit", "--quiet", "-m", "without the package")
+    assert code.commit() is None
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "-m", "with the package")
+    name = git(repo, "rev-parse", "--short", "HEAD")
+    (repo / "other").write_text("changed")
+    assert code.commit() == name
+    (repo / "jobs").mkdir()
+    (repo / "jobs" / "new.py").write_text("")
+    assert code.commit() == f"{name}-dirty"
+
+
+def test_without_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert code.commit() is None
+
+
+def test_the_module_of_a_model_from_outside_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside_net.py").write_text("class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = find_class("outside_net:Net")
+    before = code.code_fingerprint(JOBS / "train.py", model)
+    (tmp_path / "outside_net.py").write_text("class Net:\n    width = 3\n")
+    assert code.code_fingerprint(JOBS / "train.py", model) != before

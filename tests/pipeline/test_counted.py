@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.item_cf import main
-from sparkrec.baselines.item_to_item.item_cf import ItemCFConfig
-from sparkrec.config.load import load_config
 from sparkrec.errors import ConfigError
 from sparkrec.io.tables import write_table
-from sparkrec.pipeline.counted import CountJob
+from sparkrec.pipeline.train import load_training_job, train
 
 CONF = """
 job: item_cf
@@ -39,11 +36,8 @@ def conf(spark: SparkSession, tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_job_counts_writes_the_i2i_table_and_evaluates(
-    spark: SparkSession, conf: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(load_config(conf, CountJob[ItemCFConfig]), spark)
-    assert "item_cf" in capsys.readouterr().out
+def test_a_job_counts_writes_the_i2i_table_and_evaluates(spark: SparkSession, conf: str) -> None:
+    assert "item_cf" in train(load_training_job(conf, "item_cf"), spark)
     run = Path(conf).parent / "run"
     i2i = {row["key"]: row["value"] for row in spark.read.parquet(str(run / "i2i")).collect()}
     assert [entry["item_id"] for entry in i2i[1]] == [2, 3]
@@ -54,7 +48,7 @@ def test_a_job_counts_writes_the_i2i_table_and_evaluates(
 
     first = (run / "recommendations" / "seen_kept" / "_sparkrec.json").read_text(encoding="utf-8")
     asked = ["mode=[infer]", "model.trigger=history", "model.decay=1.0", "overwrite=true"]
-    main(load_config(conf, CountJob[ItemCFConfig], asked), spark)
+    train(load_training_job(conf, "item_cf", asked), spark)
     again = (run / "recommendations" / "seen_kept" / "_sparkrec.json").read_text(encoding="utf-8")
     assert json.loads(first)["content"] != json.loads(again)["content"]
 
@@ -74,4 +68,4 @@ def test_a_mistake_in_the_model_block_names_its_line(
     text = CONF.format(root=tmp_path).replace("{num_neighbours: 3, trigger: last}", block)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        load_config(str(path), CountJob[ItemCFConfig])
+        load_training_job(str(path), "item_cf")

@@ -1,13 +1,16 @@
-"""metrics.json and the tables made of it."""
+"""metrics.json and the terminal's table."""
 
 import json
 import subprocess
 import sys
 
+import pytest
+
+from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.evaluation.metrics import Evaluation
+from sparkrec.pipeline import report
 from sparkrec.pipeline.report import (
     Result,
-    format_markdown,
     format_table,
     metrics_json,
     versions,
@@ -32,6 +35,7 @@ YARDSTICK = Result("global_hot", "mine", False, 3, {"recall@20": 0.5}, {})
 def run() -> dict:
     return metrics_json(
         model="dssm",
+        trained=GlobalHot,
         dataset="ml_1m",
         config={"seed": 1},
         seed=1,
@@ -68,6 +72,13 @@ def test_versions_name_what_is_installed_and_import_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_versions_have_the_commit_of_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "commit", lambda: "abc1234-dirty")
+    assert versions()["commit"] == "abc1234-dirty"
+    monkeypatch.setattr(report, "commit", lambda: None)
+    assert "commit" not in versions()
+
+
 def test_table() -> None:
     assert format_table([KEPT, EXCLUDED, YARDSTICK]).splitlines() == [
         "model       protocol  seen           n  precision@20          recall@20 [95%]  map@20"
@@ -84,43 +95,3 @@ def test_table() -> None:
         "before them; a row counts if its rating is above 2; candidates are the items of train, "
         "and a test item outside them is a miss.",
     ]
-
-
-def test_markdown_shows_the_published_figure_where_it_compares() -> None:
-    assert format_markdown({"dssm_batch_neg_ml_1m": run(), "mine": run()}).splitlines() == [
-        "**ml_1m**",
-        "",
-        "| model | conf | protocol | seen | precision@20 | recall@20 | MAP@20 | NDCG@20 "
-        "| recall@10 | NDCG@10 | coverage@20 | popularity@20 | fit s | published recall / NDCG |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
-        "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
-        "| 0.0801 | 0.1261 [0.1220, 0.1300] | - | - | 0.7100 | 1,025 | 1,234.6 | 0.3016 / 0.1261 |",
-        "| dssm | `dssm_batch_neg_ml_1m` | `last_3` | excluded | 0.0151 "
-        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] "
-        "| - | - | 0.7100 | 1,025 | 1,234.6 |  |",
-        "| dssm | `mine` | `last_3` | kept | 0.0151 | 0.3016 [0.2940, 0.3100] "
-        "| 0.0801 | 0.1261 [0.1220, 0.1300] | - | - | 0.7100 | 1,025 | 1,234.6 |  |",
-        "| dssm | `mine` | `last_3` | excluded | 0.0151 "
-        "| 0.3016 [0.2940, 0.3100] | 0.0801 | 0.1261 [0.1220, 0.1300] "
-        "| - | - | 0.7100 | 1,025 | 1,234.6 |  |",
-    ]
-
-
-def test_markdown_has_a_table_a_data_set_with_its_protocols_metrics() -> None:
-    baskets = Result("hrm", "next_basket", False, 9, {"hit@5": 0.5}, {})
-    yardstick = Result("personal_top", "next_basket", False, 9, {"hit@5": 0.25}, {})
-    sessions = Result("gru4rec", "session_next", False, 9, {"mrr@20": 0.3}, {"mrr@20": (0.2, 0.4)})
-    runs = {
-        "hrm_tafeng": run() | {"model": "hrm", "dataset": "tafeng"},
-        "gru4rec_xe_rsc15": run() | {"model": "gru4rec", "dataset": "rsc15"},
-    }
-    runs["hrm_tafeng"]["results"] = [baskets.to_json(), yardstick.to_json()]
-    runs["gru4rec_xe_rsc15"]["results"] = [sessions.to_json()]
-    lines = format_markdown(runs).splitlines()
-    assert [line for line in lines if line.startswith("**")] == ["**tafeng**", "**rsc15**"]
-    assert lines[4].startswith("| hrm | `hrm_tafeng` | `next_basket` | kept | 0.5000 | - |")
-    assert lines[5].startswith("| personal_top | `hrm_tafeng` | `next_basket` | kept | 0.2500 |")
-    assert " | - |  |" in lines[5]  # a yardstick's seconds are not the model's
-    assert lines[-1].startswith(
-        "| gru4rec | `gru4rec_xe_rsc15` | `session_next` | kept | - | 0.3000 [0.2000, 0.4000] |"
-    )

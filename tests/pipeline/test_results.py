@@ -1,11 +1,12 @@
-"""The table of results: what is run, what is left out, and where the table goes."""
+"""The table of results: what is run, what is left out, and where the tables go."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from sparkrec.errors import StorageError
+from sparkrec.errors import ConfigError, StorageError
 from sparkrec.io import publishing
 from sparkrec.pipeline import results
 
@@ -35,6 +36,21 @@ def test_a_conf_without_its_tables_is_left_out(tmp_path: Path) -> None:
     assert results.collect([conf(tmp_path)], REPO / "jobs", all_inputs=False) == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dataset: mine\n", "the key `job:`, which names the script in .*, is missing"),
+        ("job:  # none\n", "the key `job:`"),
+        ("job: no_such\n", "job `no_such` has no script"),
+    ],
+)
+def test_a_conf_without_a_job_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"{path}: {message}"):
+        results.collect([path], REPO / "jobs", all_inputs=False)
+
+
 def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is stood in for; a current one has the conf, the code and the data of now."""
     ran = []
@@ -43,10 +59,11 @@ def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.Mon
         ran.append(command)
         job, script = results.load_job(conf(tmp_path), REPO / "jobs")
         assert job is not None and check
+        model = results.find_class(job.model_class)
         about = {
             "config": json.loads(json.dumps(results.configs.to_json(job))),
-            "versions": {"code": results.code_fingerprint(script)},
-            "data": results.fingerprint(job.input.paths()),
+            "versions": {"code": results.code_fingerprint(script, model)},
+            "data": results.fingerprint(job.tables.paths()),
         }
         publishing.claim(job.output_path, job.job, overwrite=True)
         (Path(job.output_path) / "metrics.json").write_text(json.dumps(about))
@@ -65,11 +82,39 @@ def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(ran) == 2
 
 
-def test_the_table_goes_between_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n")
-    results.write_table(readme, "new")
-    assert readme.read_text() == f"before\n{results._BEGIN}\nnew\n{results._END}\nafter\n"
-    readme.write_text("nothing")
+def test_what_is_written(tmp_path: Path) -> None:
+    """Both pages have tables of all rows; a conf that was not run keeps its own."""
+    pages = [tmp_path / "README.md", tmp_path / "results.md"]
+    for page in pages:
+        page.write_text(f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n")
+    entry = {"model": "sasrec", "protocol": "last_3", "exclude_seen": False, "n": 3}
+    run = {
+        "model": "sasrec",
+        "dataset": "ml_1m",
+        "seconds": {"fit": 1.0},
+        "versions": {"commit": "abc"},
+        "results": [{**entry, "metrics": {"recall@20": 0.5, "ndcg@20": 0.2}, "interval95": {}}],
+    }
+    results.write_results({"one": run}, pages[0], tmp_path)
+    results.write_results({"two": run | {"versions": {"commit": "def"}}}, pages[0], tmp_path)
+    readme, whole = (page.read_text() for page in pages)
+    for text in (readme, whole):
+        assert text.startswith(f"before\n{results._BEGIN}\n") and "old" not in text
+        assert text.endswith(f"\n{results._END}\nafter\n")
+    assert "| sasrec | `one` | 0.5000 | 0.2000 | 1.0 |  |" in readme
+    commits = [line.split(" | ")[-1] for line in whole.splitlines() if line.startswith("| sasrec")]
+    assert commits == ["abc |", "def |"]
+
+
+def test_a_page_without_marks(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(StorageError, match="lacks the lines"):
-        results.write_table(readme, "new")
+        results.write_between_markers(tmp_path / "README.md", "new")
+
+
+def test_the_repositorys_tables_are_those_of_its_csv(tmp_path: Path) -> None:
+    for page in ("README.md", "docs/results.md", "docs/results.csv"):
+        shutil.copy(REPO / page, tmp_path)
+    results.write_results({}, tmp_path / "README.md", tmp_path)
+    for page in ("README.md", "docs/results.md", "docs/results.csv"):
+        assert (tmp_path / Path(page).name).read_text() == (REPO / page).read_text(), page

@@ -6,6 +6,8 @@ retriever joins with one line in `CASES`.
 """
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +26,8 @@ from sparkrec.baselines.item_to_item.swing import Swing
 from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.baselines.popularity.personal_top import PersonalTop
 from sparkrec.errors import StorageError
+from sparkrec.retrieval import answering
+from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
 from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
 
@@ -339,6 +343,41 @@ def test_save_and_load_give_the_same_answers(
     assert_same_answers(answers(through_ml, queries), ask())
     suffixes = {file.suffix for file in saved.rglob("*") if file.is_file()}
     assert suffixes <= {".json", ".parquet", ".safetensors", ".faiss"}
+
+
+def test_answers_without_spark_are_those_of_spark(
+    case: Case, saved: Path, queries: DataFrame, ask: Callable[..., Answers]
+) -> None:
+    answerer = answering.load(str(saved))
+    # ALS's own vectors of users are a table for Spark: without it, histories alone answer.
+    own_vectors = isinstance(answerer.searcher, ALSSearcher)
+    table = queries.toArrow()
+    for params in ({}, ALL):
+        found = dict(
+            zip(table["query_id"].to_pylist(), answerer.answer(table, **params), strict=True)
+        )
+        if own_vectors:
+            assert {query: len(given) for query, given in found.items()} == {
+                query: len(given) for query, given in ask(**params).items()
+            }
+        else:
+            assert_same_answers(found, ask(**params))
+    histories = [own_items(user) for user in range(USERS)]
+    for user, given in enumerate(answerer.answer(histories)):
+        assert len(given) == LACKING
+        if case.personal:
+            assert {colour(item) for item, _ in given} == {colour(user)}
+
+
+def test_an_answer_loads_neither_spark_nor_training(saved: Path) -> None:
+    code = (
+        "import sys\nfrom sparkrec.retrieval.answering import load\n"
+        f"assert load({str(saved)!r}).answer([[0, 2, 4]])[0]\n"
+        "names = ('pyspark', 'petastorm', 'sparkrec.training', 'sparkrec.feed')\n"
+        "print(*[name for name in names if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
 def test_saving_again_replaces_its_own_and_nothing_else(

@@ -1,17 +1,25 @@
 """Config dataclasses as Params."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 from pyspark.ml.param import Param
 from pyspark.sql import DataFrame
 
-from sparkrec.retrieval.base import RetrievalModel
-from sparkrec.retrieval.params import ConfigRetriever
+from sparkrec.retrieval.base import RetrievalModel, Retriever
 
 
 @dataclass(frozen=True)
 class Config:
+    """Settings.
+
+    Attributes
+    ----------
+    width
+        How wide it is.
+    """
+
     width: int = 3
     names: tuple[str, ...] = ()
 
@@ -20,8 +28,10 @@ class Config:
             raise ValueError("width must be at least 1")
 
 
-class Model(ConfigRetriever[Config]):
-    config_class = Config
+class Model(Retriever):
+    """`Config`'s fields as params."""
+
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": Config}
 
     def _fit(self, dataset: DataFrame) -> RetrievalModel:
         raise NotImplementedError
@@ -33,7 +43,7 @@ class WiderConfig(Config):
 
 
 class WiderModel(Model):
-    config_class = WiderConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": WiderConfig}
 
 
 def test_every_field_is_a_param_with_its_default() -> None:
@@ -65,3 +75,34 @@ def test_two_estimators_do_not_share_values() -> None:
     one, other = Model(width=7), Model()
     assert (one.get("width"), other.get("width")) == (7, 3)
     assert one.copy().config == one.config
+
+
+@dataclass(frozen=True)
+class Other:
+    depth: float = 1.0
+    k: int = 7
+
+
+class TwoBlocks(Retriever):
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": WiderConfig, "other": Other}
+
+    def _fit(self, dataset: DataFrame) -> RetrievalModel:
+        raise NotImplementedError
+
+
+def test_a_field_that_another_block_has_keeps_a_param_of_its_own() -> None:
+    made = TwoBlocks(depth=2.0, model_depth=0.25)
+    assert made.block("other").depth == 2.0
+    assert made.config == WiderConfig(depth=0.25)
+    assert made.param_name("model", "depth") == "model_depth"
+
+
+def test_a_param_that_every_retriever_has_is_shared_with_a_block() -> None:
+    assert TwoBlocks().get("k") == 20
+    assert TwoBlocks(k=3).block("other").k == 3
+    assert TwoBlocks(Other(k=5)).get("k") == 5
+
+
+def test_params_are_documented_by_the_docstring_of_the_config() -> None:
+    assert Model().getParam("width").doc == "How wide it is."
+    assert "width: How wide it is. (default: 3)" in Model().explainParams()

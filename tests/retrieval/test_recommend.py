@@ -12,7 +12,13 @@ from pyspark.sql import types as T
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
-from sparkrec.retrieval.recommend import popular_items, ragged_items, recommend
+from sparkrec.retrieval.recommend import recommend
+from sparkrec.retrieval.search.searcher import (
+    Searcher,
+    SearchOptions,
+    popular_items,
+    ragged_items,
+)
 from sparkrec.retrieval.search.topk import top_k
 
 Ints = npt.NDArray[np.int64]
@@ -24,7 +30,7 @@ SCHEMA = "query_id long, known boolean, history array<long>, note string"
 
 
 @dataclass
-class FixedSearcher:
+class FixedSearcher(Searcher):
     """The same scores for every query; it knows nothing about those whose `known` is false."""
 
     catalogue: Catalogue
@@ -68,10 +74,9 @@ def answers(frame: DataFrame) -> dict[int, list[Any]]:
     return {row["query_id"]: [e["item_id"] for e in row["recommended"]] for row in frame.collect()}
 
 
-def run(queries: DataFrame, k: int = 3, exclude_seen: bool = True, **more: Any) -> DataFrame:
-    return recommend(
-        queries, FixedSearcher(catalogue()), T.LongType(), k, exclude_seen, "history", **more
-    )
+def run(queries: DataFrame, k: int = 3, fallback: bool = False, **more: Any) -> DataFrame:
+    options = SearchOptions(k=k, fallback=fallback, **more)
+    return recommend(queries, FixedSearcher(catalogue()), T.LongType(), options)
 
 
 def test_best_first_ties_by_id_seen_kept(queries: DataFrame) -> None:

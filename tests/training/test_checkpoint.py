@@ -17,7 +17,7 @@ from sparkrec.training.checkpoint import Progress
 from sparkrec.training.settings import Training
 from sparkrec.training.step.optimizers import RowAdam, make_optimizers
 
-TASK = {"model": "dssm", "hidden": (8, 4), "learning_rate": 0.1, "early_stopping": None}
+IDENTITY = {"model": "dssm", "hidden": (8, 4), "learning_rate": 0.1, "early_stopping": None}
 
 
 class Small(nn.Module):
@@ -54,15 +54,15 @@ def trained(steps: int = 3) -> tuple[Small, list[torch.optim.Optimizer]]:
 def save(folder: Path, epoch: int = 1, phase: str = "fit", **more: Any) -> str:
     network, optimizers = trained()
     progress = Progress(phase=phase, epoch=epoch, **more)
-    return checkpoint.save(str(folder), progress, TASK, network.state_dict(), optimizers, None)
+    return checkpoint.save(str(folder), progress, IDENTITY, network.state_dict(), optimizers, None)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def load(folder: Path, task: Mapping[str, Any] = TASK) -> checkpoint.Checkpoint:
-    found = checkpoint.latest(str(folder), task)
+def load(folder: Path, identity: Mapping[str, Any] = IDENTITY) -> checkpoint.Checkpoint:
+    found = checkpoint.latest(str(folder), identity)
     assert found is not None
     return found
 
@@ -83,7 +83,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     best = {name: value + 1 for name, value in network.state_dict().items()}
     history = [{"phase": "fit", "epoch": 1, "loss": 0.5, "recall@20": 0.25}]
     progress = Progress("refit", 2, 3, 0.25, 4, history)
-    checkpoint.save(str(tmp_path), progress, TASK, network.state_dict(), optimizers, best)
+    checkpoint.save(str(tmp_path), progress, IDENTITY, network.state_dict(), optimizers, best)
     expected_random = torch.rand(4)
 
     found = load(tmp_path)
@@ -111,7 +111,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 def test_restored_optimizers_take_the_same_steps(tmp_path: Path) -> None:
     network, optimizers = trained()
-    checkpoint.save(str(tmp_path), Progress(), TASK, network.state_dict(), optimizers, None)
+    checkpoint.save(str(tmp_path), Progress(), IDENTITY, network.state_dict(), optimizers, None)
     found = load(tmp_path)
     again, fresh = trained(0)
     again.load_state_dict(found.weights)
@@ -125,7 +125,7 @@ def test_restored_optimizers_take_the_same_steps(tmp_path: Path) -> None:
 
 def test_optimizers_that_never_stepped(tmp_path: Path) -> None:
     network, optimizers = trained(0)
-    checkpoint.save(str(tmp_path), Progress(), TASK, network.state_dict(), optimizers, None)
+    checkpoint.save(str(tmp_path), Progress(), IDENTITY, network.state_dict(), optimizers, None)
     load(tmp_path).restore(trained(0)[1])
 
 
@@ -150,8 +150,8 @@ def test_an_unfinished_checkpoint_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
-    assert checkpoint.latest(str(tmp_path), TASK) is None
-    assert checkpoint.latest(str(tmp_path / "missing"), TASK) is None
+    assert checkpoint.latest(str(tmp_path), IDENTITY) is None
+    assert checkpoint.latest(str(tmp_path / "missing"), IDENTITY) is None
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_another_config_is_refused(change: dict[str, Any], tmp_path: Path) -> No
     save(tmp_path)
     key = next(iter(change))
     with pytest.raises(TrainingError, match=rf"was made with {key} = .*resume: false"):
-        checkpoint.latest(str(tmp_path), {**TASK, **change})
+        checkpoint.latest(str(tmp_path), {**IDENTITY, **change})
 
 
 def test_a_tuple_is_the_list_that_json_makes_of_it(tmp_path: Path) -> None:
     save(tmp_path)
-    assert load(tmp_path, {**TASK, "hidden": [8, 4]}).progress.epoch == 1
+    assert load(tmp_path, {**IDENTITY, "hidden": [8, 4]}).progress.epoch == 1
 
 
 def test_discard_removes_every_checkpoint_and_nothing_else(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_two_workers_learn_what_one_learns(events: DataFrame, tmp_path: Path) ->
     vectors = {}
     for workers in (1, 2):
         model = DSSM(**SMALL, workers=workers, work_path=str(tmp_path / str(workers))).fit(events)
-        assert len(model.about["history"]) == SMALL["epochs"]
+        assert len(model.fit_report["history"]) == SMALL["epochs"]
         vectors[workers] = model.item_vectors
     # Steps see other rows together, so the weights differ, but not what they are worth.
     likeness = {w: v @ v.T for w, v in vectors.items()}
@@ -112,5 +112,5 @@ def test_a_killed_process_is_reported_and_the_run_goes_on(
     time.sleep(2)
     done = max(int(p.name[-4:]) for p in checkpoints.glob("fit-epoch-*"))
     model = DSSM(**{**settings, "epochs": done + 2, "resume": True}).fit(events)
-    assert len(model.about["history"]) == done + 2
+    assert len(model.fit_report["history"]) == done + 2
     assert storage.exists(str(checkpoints / "final.safetensors"))

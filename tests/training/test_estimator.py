@@ -16,13 +16,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError, SchemaError
 from sparkrec.feed import _petastorm
+from sparkrec.models import dssm as networks
 from sparkrec.models.dssm import DSSMConfig
+from sparkrec.retrieval.answering.network import TrainedNetwork
 from sparkrec.retrieval.search.settings import Retrieval
-from sparkrec.retrieval.two_tower import Network
+from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema, feature_schema
-from sparkrec.training.retrievers import DSSM, DSSMModel, retriever_class
+from sparkrec.training.retrievers import DSSM, retriever_of
 from sparkrec.training.settings import EarlyStopping, Loss, Training
-from sparkrec.training.spec import TrainingTask
+from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.warm_start import grown_weights
 
 USERS, ITEMS = 20, 12
@@ -64,7 +66,7 @@ def queries(train: DataFrame) -> DataFrame:
     return train.groupBy("user").agg({"movie_id": "collect_list"}).toDF("user", "history")
 
 
-def answers(model: DSSMModel, frame: DataFrame) -> dict[str, list[tuple[str, float]]]:
+def answers(model: TwoTowerModel, frame: DataFrame) -> dict[str, list[tuple[str, float]]]:
     return {
         row["user"]: [(entry["item_id"], entry["score"]) for entry in row["recommended"]]
         for row in model.transform(frame).collect()
@@ -88,12 +90,12 @@ def train(spark: SparkSession) -> Iterator[DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def model(train: DataFrame) -> DSSMModel:
+def model(train: DataFrame) -> TwoTowerModel:
     return DSSM(**SMALL, seed=1).fit(train)
 
 
 @pytest.fixture(scope="module")
-def saved(model: DSSMModel, tmp_path_factory: pytest.TempPathFactory) -> str:
+def saved(model: TwoTowerModel, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("models") / "first model")
     model.save(path)
     return path
@@ -102,8 +104,8 @@ def saved(model: DSSMModel, tmp_path_factory: pytest.TempPathFactory) -> str:
 # ---------------------------------------------------------------------------------- a notebook
 
 
-def test_events_to_recommendations(model: DSSMModel, train: DataFrame) -> None:
-    assert isinstance(model, DSSMModel)
+def test_events_to_recommendations(model: TwoTowerModel, train: DataFrame) -> None:
+    assert isinstance(model, TwoTowerModel)
     found = answers(model, queries(train))
     assert len(found) == USERS
     for given in found.values():
@@ -116,7 +118,7 @@ def test_events_to_recommendations(model: DSSMModel, train: DataFrame) -> None:
     assert sum(first) > 0.9 * USERS
 
 
-def test_what_the_model_knows(model: DSSMModel) -> None:
+def test_what_the_model_knows(model: TwoTowerModel) -> None:
     assert len(model.catalogue) == ITEMS
     assert model.item_vectors.shape == (ITEMS, 8)
     assert np.allclose(np.linalg.norm(model.item_vectors, axis=1), 1, atol=1e-5)
@@ -124,12 +126,12 @@ def test_what_the_model_knows(model: DSSMModel) -> None:
     assert model.user_encoder.schema.columns == columns
     assert model.item_encoder.features.schema.columns == ("movie_id",)
     assert set(model.seconds) == {"prepare", "fit", "index"}
-    assert [entry["epoch"] for entry in model.about["history"]] == list(range(1, 16))
-    assert model.about["training_rows"] == 4 * USERS
+    assert [entry["epoch"] for entry in model.fit_report["history"]] == list(range(1, 16))
+    assert model.fit_report["training_rows"] == 4 * USERS
 
 
 def test_queries_may_bring_the_history_features_themselves(
-    model: DSSMModel, train: DataFrame
+    model: TwoTowerModel, train: DataFrame
 ) -> None:
     plain = queries(train)
     derived = plain.selectExpr(
@@ -138,7 +140,7 @@ def test_queries_may_bring_the_history_features_themselves(
     assert_same_answers(answers(model, derived), answers(model, plain))
 
 
-def test_queries_that_lack_a_feature(model: DSSMModel, train: DataFrame) -> None:
+def test_queries_that_lack_a_feature(model: TwoTowerModel, train: DataFrame) -> None:
     with pytest.raises(SchemaError, match="last_movie"):
         model.copy().set_params(exclude_seen=False).transform(train.select("user"))
 
@@ -147,14 +149,14 @@ def test_early_stopping_holds_out_the_last_events_and_refits(train: DataFrame) -
     stopping = EarlyStopping("recall@5", patience=1, refit=True)
     params = {**SMALL, "epochs": 3, "early_stopping": stopping, "exclude_seen": True}
     stopped = DSSM(**params).fit(train)
-    history = stopped.about["history"]
+    history = stopped.fit_report["history"]
     fit = [entry for entry in history if entry["phase"] == "fit"]
     refit = [entry for entry in history if entry["phase"] == "refit"]
     assert all(0 <= entry["recall@5"] <= 1 for entry in fit)
     values = [entry["recall@5"] for entry in fit]
     assert len(refit) == values.index(max(values)) + 1
     assert len(stopped.catalogue) == ITEMS
-    assert stopped.about["training_rows"] == 4 * USERS
+    assert stopped.fit_report["training_rows"] == 4 * USERS
 
 
 def test_training_really_goes_through_petastorm(
@@ -227,24 +229,28 @@ def test_unknown_params() -> None:
     ],
 )
 def test_wrong_values_name_their_block(params: dict[str, Any], message: str) -> None:
-    estimator = DSSM(**params)
-    with pytest.raises(ConfigError, match=message):
-        for name in estimator.config_blocks:
-            estimator._block(name)
+    with pytest.raises(ValueError, match=message):
+        DSSM(**params)
 
 
-def test_a_class_for_every_name_of_the_registry() -> None:
-    kind = retriever_class("dssm")
-    assert (kind.__name__, kind.model_class.__name__) == ("DSSM", "DSSMModel")
-    with pytest.raises(ConfigError, match="unknown model `dsm`"):
-        retriever_class("dsm")
+def test_an_estimator_class_for_every_network() -> None:
+    assert retriever_of(networks.DSSM) is DSSM
+
+    class Outside(networks.DSSM):
+        pass
+
+    assert retriever_of(Outside) is retriever_of(Outside)
+    assert (retriever_of(Outside).__name__, retriever_of(Outside).network_class) == (
+        "Outside",
+        Outside,
+    )
 
 
 def test_params_given_to_fit_win(train: DataFrame) -> None:
     estimator = DSSM(**{**SMALL, "epochs": 1})
     fitted = estimator.fit(train, {estimator.k: 3, estimator.epochs: 2})
     assert fitted.get("k") == 3
-    assert len(fitted.about["history"]) == 2
+    assert len(fitted.fit_report["history"]) == 2
     assert estimator.get("epochs") == 1
 
 
@@ -337,7 +343,7 @@ def test_features_and_crosses_of_both_sides(
     # The users table is not part of the model: a loaded one takes the features from the queries.
     path = str(tmp_path / "model")
     fitted.save(path)
-    again = DSSMModel.load(path)
+    again = TwoTowerModel.load(path)
     with pytest.raises(SchemaError, match="taste"):
         again.transform(asked)
     assert_same_answers(answers(again, asked.join(users, "user")), found)
@@ -355,7 +361,7 @@ def test_a_table_that_lacks_a_declared_feature(train: DataFrame, items: DataFram
 
 
 def test_the_folder_holds_no_pickle_and_gives_the_same_answers(
-    model: DSSMModel, saved: str, train: DataFrame
+    model: TwoTowerModel, saved: str, train: DataFrame
 ) -> None:
     files = {path.name for path in Path(saved).iterdir()}
     assert files == {
@@ -367,14 +373,14 @@ def test_the_folder_holds_no_pickle_and_gives_the_same_answers(
         "index.faiss",
         "items.parquet",
     }
-    again = DSSMModel.load(saved)
+    again = TwoTowerModel.load(saved)
     assert_same_answers(answers(again, queries(train)), answers(model, queries(train)))
     assert np.array_equal(again.item_vectors, model.item_vectors)
-    assert again.about == model.about
+    assert again.fit_report == model.fit_report
 
 
 def test_going_on_with_more_data(
-    spark: SparkSession, model: DSSMModel, saved: str, train: DataFrame
+    spark: SparkSession, model: TwoTowerModel, saved: str, train: DataFrame
 ) -> None:
     """Two more users, and movies 100 to 111; with a tiny rate the old ones stay where they were."""
     more = train.union(
@@ -390,14 +396,14 @@ def test_going_on_with_more_data(
     assert len(grown.catalogue) == 2 * ITEMS
     assert np.allclose(grown.item_vectors[:ITEMS], model.item_vectors, atol=1e-5)
 
-    old, new = model.user_encoder.features, grown.user_encoder.features
+    old, new = model.parts.user_encoder.features, grown.parts.user_encoder.features
     assert new.hashes[: len(old.hashes)].tolist() == old.hashes.tolist()
     assert new.num_rows > old.num_rows
     assert new.widths == old.widths
     asked = queries(train)
-    table = model.searcher().from_history.add(asked.toArrow(), model.catalogue)
-    before = model.network.user_vectors(old.encode(table))
-    after = grown.network.user_vectors(new.encode(table))
+    table = model.searcher().history_columns.add(asked.toArrow(), model.catalogue)
+    before = model.parts.network.user_vectors(old.encode(table))
+    after = grown.parts.network.user_vectors(new.encode(table))
     assert np.allclose(before, after, atol=1e-5)
 
     found = answers(grown.set_params(k=2 * ITEMS, exclude_seen=False), asked)
@@ -410,7 +416,7 @@ def test_going_on_with_more_data(
 
 
 def test_items_gone_from_train_keep_their_places(
-    spark: SparkSession, model: DSSMModel, saved: str, train: DataFrame
+    spark: SparkSession, model: TwoTowerModel, saved: str, train: DataFrame
 ) -> None:
     params = {**SMALL, "epochs": 1, "model_in_path": saved}
     grown = DSSM(**params).fit(train.where("movie_id > 'm05'"))
@@ -430,15 +436,12 @@ def test_going_on_needs_the_same_architecture(
         DSSM(**params).fit(train)
 
 
-def test_a_layer_fewer_is_another_architecture(model: DSSMModel) -> None:
-    network = model.network
+def test_a_layer_fewer_is_another_architecture(model: TwoTowerModel) -> None:
+    network = model.parts.network
     deeper = {**network.weights, "user_tower.2.bias": torch.zeros(8)}
-    earlier = Network(network.model, network.model_config, network.user, network.item, deeper)
-    task = TrainingTask(
-        model=network.model,
-        model_config=network.model_config,
-        user=network.user,
-        item=network.item,
+    earlier = TrainedNetwork(network.spec, deeper)
+    spec = TrainingSpec(
+        network=network.spec,
         loss=Loss(),
         training=Training(),
         seed=0,
@@ -449,9 +452,9 @@ def test_a_layer_fewer_is_another_architecture(model: DSSMModel) -> None:
         initial_weights=None,
         checkpoint_path="",
     )
-    assert grown_weights(task, network).keys() == network.weights.keys()
+    assert grown_weights(spec, network).keys() == network.weights.keys()
     with pytest.raises(ConfigError, match=r"has user_tower.2.bias, which this one lacks"):
-        grown_weights(task, earlier)
+        grown_weights(spec, earlier)
 
 
 def test_a_work_path_can_be_used_again(train: DataFrame, tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from torch import Tensor
 from sparkrec.errors import TrainingError
 from sparkrec.feed import _petastorm
 from sparkrec.feed.feed import column_names
+from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.training import checkpoint, loop
+from sparkrec.retrieval.answering.network import NetworkSpec
+from sparkrec.training import loop
 from sparkrec.training.loop import FINAL, FINAL_STATE, train
 from sparkrec.training.settings import EarlyStopping, Loss, Training
-from sparkrec.training.spec import TrainingTask
+from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.validate import Validation
 
 USERS, ITEMS, NEGATIVES = 24, 20, 3
@@ -66,17 +68,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "target_offsets": torch.arange(USERS + 1),
         "candidates": torch.arange(ITEMS) + 2,
     }
-    checkpoint.write_tensors(str(folder / "tensors.safetensors"), tensors)
+    write_tensors(str(folder / "tensors.safetensors"), tensors)
     return folder
 
 
-def make_task(data: Path, folder: Path, **training: Any) -> TrainingTask:
+def make_spec(data: Path, folder: Path, **training: Any) -> TrainingSpec:
     settings = {"epochs": 4, "batch_size": 32, "learning_rate": 0.02, "early_stopping": None}
-    return TrainingTask(
-        model="dssm",
-        model_config={"embedding_dim": 4, "hidden": [8, 4], "dropout": 0.1},
+    network = NetworkSpec(
+        "sparkrec.models.dssm:DSSM",
+        {"embedding_dim": 4, "hidden": [8, 4], "dropout": 0.1},
         user=TowerInput(USERS + 2, ((0, 1),)),
         item=TowerInput(ITEMS + 2, ((0, 1),)),
+    )
+    return TrainingSpec(
+        network=network,
         loss=Loss(temperature=0.2),
         training=Training(**{**settings, **training}),
         seed=1,
@@ -91,7 +96,7 @@ def make_task(data: Path, folder: Path, **training: Any) -> TrainingTask:
 
 
 def final(folder: Path) -> dict[str, Tensor]:
-    return checkpoint.read_tensors(str(folder / FINAL))
+    return read_tensors(str(folder / FINAL))
 
 
 def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
@@ -125,7 +130,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
 
 
 def test_the_loss_goes_down_and_the_auc_up(data: Path, tmp_path: Path) -> None:
-    progress = train(make_task(data, tmp_path, epochs=6))
+    progress = train(make_spec(data, tmp_path, epochs=6))
     losses = [entry["loss"] for entry in progress.history]
     assert len(losses) == 6
     assert losses[-1] < 0.5 * losses[0]
@@ -134,7 +139,7 @@ def test_the_loss_goes_down_and_the_auc_up(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_leaves_its_weights_and_no_pickle(data: Path, tmp_path: Path) -> None:
-    progress = train(make_task(data, tmp_path, epochs=1))
+    progress = train(make_spec(data, tmp_path, epochs=1))
     written = json.loads((tmp_path / FINAL_STATE).read_text())["progress"]
     assert written["phase"] == progress.phase == "done"
     suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
@@ -149,16 +154,16 @@ def test_the_feed_of_the_loop_is_petastorm(
 
     monkeypatch.setattr(_petastorm, "make_batch_reader", broken)
     with pytest.raises(RuntimeError, match="no petastorm today"):
-        train(make_task(data, tmp_path))
+        train(make_spec(data, tmp_path))
 
 
 def test_initial_weights_are_where_training_starts(data: Path, tmp_path: Path) -> None:
-    train(make_task(data, tmp_path / "first"))
-    task = dataclasses.replace(
-        make_task(data, tmp_path / "second", epochs=1, learning_rate=1e-9),
+    train(make_spec(data, tmp_path / "first"))
+    spec = dataclasses.replace(
+        make_spec(data, tmp_path / "second", epochs=1, learning_rate=1e-9),
         initial_weights=str(tmp_path / "first" / FINAL),
     )
-    train(task)
+    train(spec)
     for name, value in final(tmp_path / "second").items():
         assert torch.allclose(value, final(tmp_path / "first")[name], atol=1e-5), name
 
@@ -169,9 +174,9 @@ def test_initial_weights_are_where_training_starts(data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("cache_mb", [0, 64])
 def test_two_runs_with_a_seed_are_equal(data: Path, tmp_path: Path, cache_mb: int) -> None:
     for name in ("a", "b"):
-        train(make_task(data, tmp_path / name, epochs=3, cache_mb=cache_mb))
+        train(make_spec(data, tmp_path / name, epochs=3, cache_mb=cache_mb))
     assert_equal(final(tmp_path / "a"), final(tmp_path / "b"))
-    other = dataclasses.replace(make_task(data, tmp_path / "c", epochs=3), seed=2)
+    other = dataclasses.replace(make_spec(data, tmp_path / "c", epochs=3), seed=2)
     train(other)
     assert differ(final(tmp_path / "a"), final(tmp_path / "c"))
 
@@ -211,15 +216,15 @@ def test_a_resumed_run_ends_at_the_weights_of_an_unbroken_one(
     training: dict[str, Any],
     killed: tuple[str, int],
 ) -> None:
-    whole = train(make_task(data, tmp_path / "whole", **training))
+    whole = train(make_spec(data, tmp_path / "whole", **training))
     with monkeypatch.context() as patch:
         phase, epoch = killed
         kill_after(patch, *(("refit", 0) if killed == ("fit", 4) else (phase, epoch)))
         with pytest.raises(Killed):
-            train(make_task(data, tmp_path / "broken", **training))
+            train(make_spec(data, tmp_path / "broken", **training))
     assert not (tmp_path / "broken" / FINAL).exists()
     torch.rand(5)  # whatever else the process did in between
-    resumed = train(make_task(data, tmp_path / "broken", resume=True, **training))
+    resumed = train(make_spec(data, tmp_path / "broken", resume=True, **training))
     assert_equal(final(tmp_path / "whole"), final(tmp_path / "broken"))
     assert [(e["phase"], e["epoch"], e["loss"]) for e in resumed.history] == [
         (e["phase"], e["epoch"], e["loss"]) for e in whole.history
@@ -228,9 +233,9 @@ def test_a_resumed_run_ends_at_the_weights_of_an_unbroken_one(
 
 
 def test_a_finished_run_goes_on_to_more_epochs(data: Path, tmp_path: Path) -> None:
-    train(make_task(data, tmp_path / "whole", epochs=4))
-    train(make_task(data, tmp_path / "grown", epochs=2))
-    progress = train(make_task(data, tmp_path / "grown", epochs=4, resume=True))
+    train(make_spec(data, tmp_path / "whole", epochs=4))
+    train(make_spec(data, tmp_path / "grown", epochs=2))
+    progress = train(make_spec(data, tmp_path / "grown", epochs=4, resume=True))
     assert [entry["epoch"] for entry in progress.history] == [1, 2, 3, 4]
     assert_equal(final(tmp_path / "whole"), final(tmp_path / "grown"))
 
@@ -238,37 +243,37 @@ def test_a_finished_run_goes_on_to_more_epochs(data: Path, tmp_path: Path) -> No
 def test_resuming_a_finished_run_trains_no_more(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = train(make_task(data, tmp_path, epochs=2))
+    done = train(make_spec(data, tmp_path, epochs=2))
     weights = final(tmp_path)
     monkeypatch.delattr(_petastorm, "make_batch_reader")
-    again = train(make_task(data, tmp_path, epochs=2, resume=True))
+    again = train(make_spec(data, tmp_path, epochs=2, resume=True))
     assert again.history == done.history
     assert_equal(final(tmp_path), weights)
 
 
 def test_resume_with_nothing_to_resume_trains_from_the_start(data: Path, tmp_path: Path) -> None:
-    train(make_task(data, tmp_path / "a", epochs=1))
-    train(make_task(data, tmp_path / "b", epochs=1, resume=True))
+    train(make_spec(data, tmp_path / "a", epochs=1))
+    train(make_spec(data, tmp_path / "b", epochs=1, resume=True))
     assert_equal(final(tmp_path / "a"), final(tmp_path / "b"))
 
 
 def test_resume_refuses_another_config(data: Path, tmp_path: Path) -> None:
-    train(make_task(data, tmp_path, epochs=1))
+    train(make_spec(data, tmp_path, epochs=1))
     with pytest.raises(TrainingError, match=r"made with learning_rate = 0.02, .* has 0.5"):
-        train(make_task(data, tmp_path, learning_rate=0.5, resume=True))
+        train(make_spec(data, tmp_path, learning_rate=0.5, resume=True))
 
 
 def test_a_new_run_forgets_the_checkpoints_of_an_old_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in its second epoch, it is resumed from its own first, not from the old fourth."""
-    train(make_task(data, tmp_path / "whole", epochs=3))
-    train(make_task(data, tmp_path / "reused", epochs=4))
+    train(make_spec(data, tmp_path / "whole", epochs=3))
+    train(make_spec(data, tmp_path / "reused", epochs=4))
     with monkeypatch.context() as patch:
         kill_after(patch, "fit", 1)
         with pytest.raises(Killed):
-            train(make_task(data, tmp_path / "reused", epochs=3))
-    progress = train(make_task(data, tmp_path / "reused", epochs=3, resume=True))
+            train(make_spec(data, tmp_path / "reused", epochs=3))
+    progress = train(make_spec(data, tmp_path / "reused", epochs=3, resume=True))
     assert len(progress.history) == 3
     assert_equal(final(tmp_path / "whole"), final(tmp_path / "reused"))
 
@@ -285,11 +290,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
 def test_early_stopping_ends_at_the_weights_of_the_best_epoch(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = make_task(data, tmp_path / "two", epochs=2)
+    two = make_spec(data, tmp_path / "two", epochs=2)
     train(dataclasses.replace(two, all_path=two.fit_path))
     scripted(monkeypatch, [0.1, 0.5, 0.5, 0.4, 0.9])
     stopping = EarlyStopping("recall@3", patience=2, refit=False)
-    progress = train(make_task(data, tmp_path / "x", epochs=9, early_stopping=stopping))
+    progress = train(make_spec(data, tmp_path / "x", epochs=9, early_stopping=stopping))
     assert [entry["recall@3"] for entry in progress.history] == [0.1, 0.5, 0.5, 0.4]
     assert (progress.best_epoch, progress.best_value) == (2, 0.5)
     assert_equal(final(tmp_path / "x"), final(tmp_path / "two"))
@@ -299,10 +304,10 @@ def test_the_refit_takes_all_rows_for_the_best_number_of_epochs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without early stopping nothing is held out, so that is the run to compare with.
-    train(make_task(data, tmp_path / "all", epochs=2))
+    train(make_spec(data, tmp_path / "all", epochs=2))
     scripted(monkeypatch, [0.1, 0.5, 0.4])
     stopping = EarlyStopping("recall@3", patience=1, refit=True)
-    progress = train(make_task(data, tmp_path / "x", epochs=9, early_stopping=stopping))
+    progress = train(make_spec(data, tmp_path / "x", epochs=9, early_stopping=stopping))
     phases = [(entry["phase"], entry["epoch"]) for entry in progress.history]
     assert phases == [("fit", 1), ("fit", 2), ("fit", 3), ("refit", 1), ("refit", 2)]
     assert progress.chosen_epochs == 2
@@ -314,7 +319,7 @@ def test_an_epoch_that_is_no_better_than_nothing_still_counts(
 ) -> None:
     scripted(monkeypatch, [0.0, 0.0])
     stopping = EarlyStopping("recall@3", patience=1, refit=False)
-    progress = train(make_task(data, tmp_path, early_stopping=stopping))
+    progress = train(make_spec(data, tmp_path, early_stopping=stopping))
     assert (progress.best_epoch, len(progress.history)) == (1, 2)
 
 
@@ -325,13 +330,13 @@ def test_an_epoch_that_is_no_better_than_nothing_still_counts(
 def test_a_loss_that_is_not_finite_says_what_to_do(
     data: Path, tmp_path: Path, broken: float
 ) -> None:
-    task = make_task(data, tmp_path)
-    weights = task.build().state_dict()
+    spec = make_spec(data, tmp_path)
+    weights = spec.build().state_dict()
     weights["user_tower.0.weight"] = torch.full_like(weights["user_tower.0.weight"], broken)
     path = str(tmp_path / "broken.safetensors")
-    checkpoint.write_tensors(path, weights)
+    write_tensors(path, weights)
     with pytest.raises(TrainingError, match=r"epoch 1, by step \d+; lower training.learning_rate"):
-        train(dataclasses.replace(task, initial_weights=path))
+        train(dataclasses.replace(spec, initial_weights=path))
 
 
 class Spoiling(torch.optim.SGD):
@@ -351,7 +356,7 @@ def test_the_very_last_step_must_leave_finite_weights(
         loop, "make_optimizers", lambda network, *_: [Spoiling(network.parameters(), lr=0.1)]
     )
     with pytest.raises(TrainingError, match=r"weights `.*` are no longer finite after epoch 1"):
-        train(make_task(data, tmp_path, epochs=1, batch_size=1024))
+        train(make_spec(data, tmp_path, epochs=1, batch_size=1024))
 
 
 def test_gradients_are_clipped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,8 +370,8 @@ def test_gradients_are_clipped(data: Path, tmp_path: Path, monkeypatch: pytest.M
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", record)
-    train(make_task(data, tmp_path / "a", epochs=1))
+    train(make_spec(data, tmp_path / "a", epochs=1))
     free = len(norms)
     assert max(norms) > 0.01
-    train(make_task(data, tmp_path / "b", epochs=1, clip_norm=0.01))
+    train(make_spec(data, tmp_path / "b", epochs=1, clip_norm=0.01))
     assert norms[free:] and max(norms[free:]) <= 0.01 + 1e-6

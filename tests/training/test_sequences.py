@@ -109,7 +109,7 @@ def test_validation_reads_the_whole_history(spark: SparkSession, events: DataFra
     model = gru4rec(
         **WINDOWS, epochs=8, validation=validation, early_stopping=EarlyStopping("recall@1", 8)
     ).fit(events)
-    assert max(entry.get("recall@1", 0) for entry in model.about["history"]) == 1
+    assert max(entry.get("recall@1", 0) for entry in model.fit_report["history"]) == 1
 
 
 def test_a_resumed_run_side_by_side_ends_at_the_same_vectors(
@@ -144,9 +144,9 @@ def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> No
     model = gru4rec(
         **WINDOWS, epochs=2, early_stopping=EarlyStopping(metric="recall@5"), fallback="none"
     ).fit(events)
-    phases = [entry["phase"] for entry in model.about["history"]]
+    phases = [entry["phase"] for entry in model.fit_report["history"]]
     assert phases[:1] == ["fit"] and "refit" in phases
-    assert "recall@5" in model.about["history"][0]
+    assert "recall@5" in model.fit_report["history"][0]
 
 
 def test_mistakes(events: DataFrame) -> None:

@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.io import storage
+from sparkrec.retrieval.answering.als import FACTOR
 from sparkrec.retrieval.search.topk import Floats
 from sparkrec.session import is_local
 
 log = logging.getLogger("sparkrec.als")
 
-USER, FACTOR = "_sr_user", "_sr_factor"
+USER = "_sr_user"
 _ITEM = "_sr_item"
 
 

@@ -9,25 +9,28 @@ Limits: item vectors are held by the driver and by every Python worker, at 4 byt
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pyspark.ml import recommendation
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
-from safetensors.numpy import load, save
 
 from sparkrec.baselines.als import _mllib as mllib
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import DataError
 from sparkrec.io import storage
 from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
-from sparkrec.retrieval.answering.als import ALSSearcher
-from sparkrec.retrieval.answering.fold_in import FoldIn, Objective, Weighting
-from sparkrec.retrieval.base import RetrievalModel, require_history
-from sparkrec.retrieval.params import ConfigParams, ConfigRetriever
+from sparkrec.retrieval.answering.als import (
+    ALSSearcher,
+    als_searcher,
+    read_item_vectors,
+    write_item_vectors,
+)
+from sparkrec.retrieval.base import RetrievalModel, Retriever, require_history
+from sparkrec.retrieval.params import ConfigParams
 from sparkrec.retrieval.search.topk import Floats
 
 
@@ -104,7 +107,7 @@ class ALSConfig:
                 raise ValueError(f"{name} must be {' or '.join(known)}")
 
 
-class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
+class ALSModel(ConfigParams, RetrievalModel):
     """Item vectors, user vectors on the executors, and what folding in a history needs.
 
     Attributes
@@ -119,7 +122,9 @@ class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
         (implicit: of those above 0).
     """
 
-    config_class = ALSConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
+    searcher_class = ALSSearcher
+    query_params = ("fold_in", "decay", "max_history")
 
     def __init__(
         self,
@@ -133,15 +138,8 @@ class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
         self.mean_rating = mean_rating
 
     def searcher(self) -> ALSSearcher:
-        config = self.config
-        objective = Objective(
-            config.reg_param, config.alpha, config.implicit_prefs, config.nonnegative
-        )
-        weighting = Weighting(
-            config.decay, config.max_history, self.mean_rating, config.duplicates == "once"
-        )
-        fold_in = FoldIn(self.item_vectors, objective)
-        return ALSSearcher(self.catalogue, fold_in, weighting, self.get("history_col"))
+        params = {param.name: value for param, value in self.extractParamMap().items()}
+        return als_searcher(self.catalogue, self.item_vectors, self.mean_rating, params)
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Add the users' own vectors, where those are to answer."""
@@ -167,9 +165,7 @@ class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
         return queries.join(self.user_vectors, same, "left").drop(mllib.USER)
 
     def write_parts(self, folder: str) -> dict[str, Any]:
-        self.catalogue.write(storage.join(folder, "items.parquet"))
-        content = save({"items": np.ascontiguousarray(self.item_vectors)})
-        storage.write_bytes(storage.join(folder, "vectors.safetensors"), content)
+        write_item_vectors(folder, self.catalogue, self.item_vectors)
         users = storage.join(folder, "users")
         self.user_vectors.write.parquet(storage.spark_path(users))
         # Spark's own marks and checksums; the manifest says what belongs to the model.
@@ -182,14 +178,13 @@ class ALSModel(ConfigParams[ALSConfig], RetrievalModel):
     def read_parts(cls, folder: str, description: dict[str, Any]) -> "ALSModel":
         users = storage.spark_path(storage.join(folder, "users"))
         return cls(
-            Catalogue.read(storage.join(folder, "items.parquet")),
-            load(storage.read_bytes(storage.join(folder, "vectors.safetensors")))["items"],
+            *read_item_vectors(folder),
             SparkSession.active().read.parquet(users),
             description["mean_rating"],
         )
 
 
-class ALS(ConfigRetriever[ALSConfig]):
+class ALS(Retriever):
     """Factorises train's users and items with Spark MLlib's ALS.
 
     Parameters
@@ -215,25 +210,17 @@ class ALS(ConfigRetriever[ALSConfig]):
     pairs * rank^2 + (users + items) * rank^3.
     """
 
-    config_class = ALSConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
     model_class = ALSModel
 
     seed = Param(Params._dummy(), "seed", "of the random start", TypeConverters.toInt)
-
-    def __init__(
-        self, config: ALSConfig | None = None, *, work_path: str | None = None, **params: Any
-    ) -> None:
-        super().__init__(config)
-        self.work_path = work_path
-        self._setDefault(seed=0)
-        self.set_params(**params)
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
         config, user, item = self.config, self.get("user_col"), self.get("item_col")
         once = config.duplicates == "once"
         rated = {} if config.rating_col is None else {config.rating_col: NUMBER_TYPES}
         require_columns(dataset, {user: KEY_TYPES, item: KEY_TYPES, **rated}, "train")
-        catalogue = Catalogue.of(dataset, item)
+        catalogue = count_catalogue(dataset, item)
         pairs = mllib.pair_events(dataset, user, item, config.rating_col, once).persist()
         try:
             mean_rating = mllib.mean_rating(pairs, config.implicit_prefs)

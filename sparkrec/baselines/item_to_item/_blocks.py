@@ -55,7 +55,7 @@ def spread(
     events
         One row an event; rows without user or item are dropped.
     catalogue
-        The items of these events, `Catalogue.of(events)`.
+        The items of these events, `count_catalogue(events, item)`.
     columns
         Names of the columns. Timestamp and position are read with `how="recent"` alone, and the
         position only if there is one.

@@ -45,7 +45,7 @@ def gathered(
         return UserRows(np.zeros(1, np.int64), np.empty(0, np.int32))
     table = pa.Table.from_batches(batches)
     batches.clear()
-    items = (catalogue.index(table.column(1)) - 2).astype(np.int32)
+    items = catalogue.numbers(table.column(1)).astype(np.int32)
     if items.min(initial=0) < 0:
         raise DataError(
             "train has an item that was not there when its items were counted: it gives other rows "

@@ -2,19 +2,87 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
 from sparkrec.baselines.item_to_item._blocks import Block, Found, Scores
 from sparkrec.baselines.item_to_item._user_rows import Ints, Numbers, UserRows
+from sparkrec.baselines.item_to_item.model import ItemToItemConfig
 from sparkrec.compiled import compiled
 from sparkrec.retrieval.search.heap import push, sort
 
-if TYPE_CHECKING:
-    from sparkrec.baselines.item_to_item.item_cf import ItemCFConfig
-
 _LEAST = 1e-300
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemCFConfig(ItemToItemConfig):
+    """How neighbours are counted; formulas stand at the top of `item_cf`.
+
+    Attributes
+    ----------
+    similarity
+        `cosine`, `conditional`, `jaccard` or `lift`.
+    user_weight
+        Users weigh w_u = 1/|I_u|, else 1. By default cosine has the weight, as MetaSpore's, and
+        the others have not, as their sources.
+    shrinkage
+        Users by which rare pairs are pulled to 0.
+    popularity_damping
+        Exponent by which popular neighbours are held down.
+    directed
+        An item counts for what comes after it.
+    max_distance
+        Pairs up to so many places apart in a user's row; 0 for any.
+    distance_decay
+        A pair weighs decay^distance.
+    max_items_per_user
+        The most recent items of a user that count; 0 for all. Work grows with events x this.
+    min_cooccurrence
+        Users that a pair must have.
+    task_memory_mb
+        Memory for the sums and rows of a block's task, see `ItemCF`.
+    """
+
+    similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
+    user_weight: bool | None = None
+    shrinkage: float = 0.0
+    popularity_damping: float = 0.0
+    directed: bool = False
+    max_distance: int = 0
+    distance_decay: float = 1.0
+    max_items_per_user: int = 1000
+    min_cooccurrence: int = 1
+    task_memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.similarity not in ("cosine", "conditional", "jaccard", "lift"):
+            raise ValueError("similarity must be cosine, conditional, jaccard or lift")
+        for name in ("shrinkage", "popularity_damping", "max_distance", "max_items_per_user"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0")
+        if not 0 < self.distance_decay <= 1:
+            raise ValueError("distance_decay must be above 0 and at most 1")
+        for name in ("min_cooccurrence", "task_memory_mb"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    @property
+    def weighted(self) -> bool:
+        """Whether users weigh 1/|I_u|."""
+        return self.similarity == "cosine" if self.user_weight is None else self.user_weight
+
+    @property
+    def counting(self) -> bool:
+        """Whether the users of a pair must be counted beside their weight."""
+        return self.shrinkage > 0 or self.min_cooccurrence > 1
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of a user's events matters."""
+        pairs = self.directed or self.max_distance > 0 or self.distance_decay < 1
+        return pairs or self.max_items_per_user > 0
 
 
 @dataclass(frozen=True)
@@ -32,7 +100,7 @@ class CoOccurrence:
         are kept for every item of the block meanwhile.
     """
 
-    config: "ItemCFConfig"
+    config: ItemCFConfig
     num_items: int
     chunk_items: int
 

@@ -25,99 +25,28 @@ beyond `max_distance`, and with `directed` 0 also where j stands before i. d, D 
 users nonetheless.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar
 
 from pyspark.sql import DataFrame
 
 from sparkrec.baselines.item_to_item._blocks import collect_neighbours, count_blocks, solve, spread
-from sparkrec.baselines.item_to_item._item_cf_kernel import CoOccurrence
-from sparkrec.baselines.item_to_item.model import ItemToItemConfig, ItemToItemModel
-from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.retrieval.params import ConfigRetriever
+from sparkrec.baselines.item_to_item._item_cf_kernel import CoOccurrence, ItemCFConfig
+from sparkrec.baselines.item_to_item.model import ItemToItemModel
+from sparkrec.encoding.count_catalogue import count_catalogue
+from sparkrec.retrieval.base import Retriever
 from sparkrec.transforms._common import require_columns
 
 # Rows as they come, and joined.
 _ROW_BYTES = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemCFConfig(ItemToItemConfig):
-    """How neighbours are counted; formulas stand at the top of the module.
-
-    Attributes
-    ----------
-    similarity
-        `cosine`, `conditional`, `jaccard` or `lift`.
-    user_weight
-        Users weigh w_u = 1/|I_u|, else 1. By default cosine has the weight, as MetaSpore's, and
-        the others have not, as their sources.
-    shrinkage
-        Users by which rare pairs are pulled to 0.
-    popularity_damping
-        Exponent by which popular neighbours are held down.
-    directed
-        An item counts for what comes after it.
-    max_distance
-        Pairs up to so many places apart in a user's row; 0 for any.
-    distance_decay
-        A pair weighs decay^distance.
-    max_items_per_user
-        The most recent items of a user that count; 0 for all. Work grows with events x this.
-    min_cooccurrence
-        Users that a pair must have.
-    task_memory_mb
-        Memory for the sums and rows of a block's task, see `ItemCF`.
-    """
-
-    similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
-    user_weight: bool | None = None
-    shrinkage: float = 0.0
-    popularity_damping: float = 0.0
-    directed: bool = False
-    max_distance: int = 0
-    distance_decay: float = 1.0
-    max_items_per_user: int = 1000
-    min_cooccurrence: int = 1
-    task_memory_mb: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.similarity not in ("cosine", "conditional", "jaccard", "lift"):
-            raise ValueError("similarity must be cosine, conditional, jaccard or lift")
-        for name in ("shrinkage", "popularity_damping", "max_distance", "max_items_per_user"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
-        if not 0 < self.distance_decay <= 1:
-            raise ValueError("distance_decay must be above 0 and at most 1")
-        for name in ("min_cooccurrence", "task_memory_mb"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-
-    @property
-    def weighted(self) -> bool:
-        """Whether users weigh 1/|I_u|."""
-        return self.similarity == "cosine" if self.user_weight is None else self.user_weight
-
-    @property
-    def counting(self) -> bool:
-        """Whether the users of a pair must be counted beside their weight."""
-        return self.shrinkage > 0 or self.min_cooccurrence > 1
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the order of a user's events matters."""
-        pairs = self.directed or self.max_distance > 0 or self.distance_decay < 1
-        return pairs or self.max_items_per_user > 0
-
-
 class ItemCFModel(ItemToItemModel):
     """The neighbours that ItemCF counted."""
 
-    config_class = ItemCFConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
 
 
-class ItemCF(ConfigRetriever[ItemCFConfig]):
+class ItemCF(Retriever):
     """Counts which items go together; params are those of `ItemCFConfig`.
 
     Notes
@@ -134,13 +63,13 @@ class ItemCF(ConfigRetriever[ItemCFConfig]):
     of them. The 12 bytes an item and neighbour of the result are collected on the driver.
     """
 
-    config_class = ItemCFConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
     model_class = ItemCFModel
 
     def _fit(self, dataset: DataFrame) -> ItemCFModel:
         columns = self.columns
         require_columns(dataset, [columns.user, columns.item], "train")
-        catalogue = Catalogue.of(dataset, columns.item)
+        catalogue = count_catalogue(dataset, columns.item)
         config = self.config
         events = int(catalogue.counts.sum())
         kernel = CoOccurrence(config, len(catalogue), _half(config) // _ROW_BYTES)

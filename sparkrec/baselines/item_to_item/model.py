@@ -3,28 +3,26 @@
 A candidate j scores the sum, over the items i of the history, of weight(i) x similarity(i, j).
 """
 
-import io
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.io import storage
+from sparkrec.retrieval.answering.neighbours import (
+    NeighbourSearcher,
+    age_weights,
+    read_neighbours,
+    write_neighbours,
+)
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.params import ConfigParams
-from sparkrec.retrieval.recommend import ragged_items
-from sparkrec.retrieval.search.topk import Floats, Ints, best_of
 
 M = TypeVar("M", bound="ItemToItemModel")
-
-# Scores of a batch of queries, at 12 bytes each.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class ItemToItemConfig:
                 raise ValueError(f"{name} must be at least 1")
 
 
-class ItemToItemModel(ConfigParams[Any], RetrievalModel):
+class ItemToItemModel(ConfigParams, RetrievalModel):
     """Neighbours of every item, asked by the history of a query.
 
     Items of the history that train did not have, and nulls, are passed over: they neither count
@@ -82,7 +80,9 @@ class ItemToItemModel(ConfigParams[Any], RetrievalModel):
     a million items, beyond which the I2I table is better served from a key-value store.
     """
 
-    config_class = ItemToItemConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemToItemConfig}
+    searcher_class = NeighbourSearcher
+    query_params = ("trigger", "decay", "max_history")
 
     def __init__(
         self, catalogue: Catalogue, neighbours: npt.NDArray[np.int32], scores: npt.NDArray[Any]
@@ -94,14 +94,10 @@ class ItemToItemModel(ConfigParams[Any], RetrievalModel):
         require_history(queries, self.get("history_col"))
         return queries
 
-    def searcher(self) -> "NeighbourSearcher":
-        oldest = 1 if self.get("trigger") == "last" else self.get("max_history")
+    def searcher(self) -> NeighbourSearcher:
+        weights = age_weights(self.get("trigger"), self.get("decay"), self.get("max_history"))
         return NeighbourSearcher(
-            self.catalogue,
-            self.neighbours,
-            self.scores,
-            self.get("history_col"),
-            self.get("decay") ** np.arange(oldest),
+            self.catalogue, self.neighbours, self.scores, self.get("history_col"), weights
         )
 
     def i2i(self, spark: SparkSession) -> DataFrame:
@@ -120,30 +116,17 @@ class ItemToItemModel(ConfigParams[Any], RetrievalModel):
         value = pa.ListArray.from_arrays(pa.array(offsets), entries)
         return spark.createDataFrame(pa.table({"key": ids.take(pa.array(some)), "value": value}))
 
+    def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
+        """The table of neighbours, `i2i`."""
+        return {"i2i": self.i2i(spark)}
+
     def write_parts(self, folder: str) -> dict[str, Any]:
-        self.catalogue.write(storage.join(folder, "items.parquet"))
-        width = self.neighbours.shape[1]
-        table = pa.table(
-            {
-                "neighbours": pa.FixedSizeListArray.from_arrays(self.neighbours.ravel(), width),
-                "scores": pa.FixedSizeListArray.from_arrays(self.scores.ravel(), width),
-            }
-        )
-        sink = io.BytesIO()
-        pyarrow.parquet.write_table(table, sink)
-        storage.write_bytes(storage.join(folder, "neighbours.parquet"), sink.getvalue())
+        write_neighbours(folder, self.catalogue, self.neighbours, self.scores)
         return {"num_items": len(self.catalogue)}
 
     @classmethod
     def read_parts(cls: type[M], folder: str, description: dict[str, Any]) -> M:
-        content = storage.read_bytes(storage.join(folder, "neighbours.parquet"))
-        table = pyarrow.parquet.read_table(pa.BufferReader(content))
-        items = table.num_rows
-        neighbours, scores = (
-            pa.compute.list_flatten(table.column(name)).to_numpy().reshape(items, -1)
-            for name in ("neighbours", "scores")
-        )
-        return cls(Catalogue.read(storage.join(folder, "items.parquet")), neighbours, scores)
+        return cls(*read_neighbours(folder))
 
 
 def stringify(i2i: DataFrame) -> DataFrame:
@@ -155,73 +138,3 @@ def stringify(i2i: DataFrame) -> DataFrame:
         "value", lambda x: F.concat_ws(":", x["item_id"].cast("string"), x["score"].cast("string"))
     )
     return i2i.select("key", F.concat_ws(";", entry).alias("value"))
-
-
-class NeighbourSearcher:
-    """The executors' part of an item-to-item model.
-
-    Parameters
-    ----------
-    weights
-        [ages]: the weight of an item by its age, the last item's first.
-    """
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        neighbours: npt.NDArray[np.int32],
-        scores: npt.NDArray[Any],
-        history: str,
-        weights: npt.NDArray[Any],
-    ) -> None:
-        self.catalogue, self.neighbours, self.scores = catalogue, neighbours, scores
-        self.history, self.weights = history, weights
-        self._order = catalogue.order
-        # Less than any score of a neighbour, and the same whoever asks.
-        self._filler = np.empty(len(catalogue), np.float32)
-        self._filler[catalogue.popular] = -1.0 - np.arange(len(catalogue))
-        self._similarity: sparse.csr_matrix | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_similarity": None}
-
-    @property
-    def similarity(self) -> sparse.csr_matrix:
-        """[items, items], the neighbours of each item in its row; made once a worker."""
-        if self._similarity is None:
-            given = self.neighbours >= 0
-            indptr = np.concatenate([[0], np.cumsum(given.sum(axis=1))])
-            shape = (len(self.catalogue), len(self.catalogue))
-            content = (self.scores[given], self.neighbours[given], indptr)
-            self._similarity = sparse.csr_matrix(content, shape)
-        return self._similarity
-
-    def search(
-        self,
-        batch: pa.RecordBatch,
-        k: int,
-        seen: tuple[Ints, Ints] | None,
-        allowed: npt.NDArray[np.bool_] | None,
-    ) -> tuple[Floats, Ints]:
-        rows, items = ragged_items(batch.column(self.history), self.catalogue)
-        asked = self._weighted(rows, items, batch.num_rows)
-
-        def scores(start: int, stop: int) -> Floats:
-            block = (asked[start:stop] @ self.similarity).toarray().astype(np.float32)
-            return np.where(block > 0, block, self._filler)
-
-        return best_of(scores, batch.num_rows, k, self._order, seen, allowed)
-
-    def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-        known = np.zeros(batch.num_rows, bool)
-        known[ragged_items(batch.column(self.history), self.catalogue)[0]] = True
-        return known
-
-    def _weighted(self, rows: Ints, items: Ints, queries: int) -> sparse.csr_matrix:
-        """[queries, items]: the weight of each item of a history."""
-        ends = np.cumsum(np.bincount(rows, minlength=queries))
-        age = ends[rows] - 1 - np.arange(len(rows))
-        recent = age < len(self.weights)
-        rows, items, age = rows[recent], items[recent], age[recent]
-        shape = (queries, len(self.catalogue))
-        return sparse.csr_matrix((self.weights[age], (rows, items)), shape)

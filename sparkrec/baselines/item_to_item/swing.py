@@ -13,7 +13,7 @@ share everything. An item that the user had several times counts once; order mak
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,9 @@ from sparkrec.baselines.item_to_item._blocks import collect_neighbours, count_bl
 from sparkrec.baselines.item_to_item._swing_kernel import UserPairs
 from sparkrec.baselines.item_to_item.model import ItemToItemConfig, ItemToItemModel
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.io.tables import KEY_TYPES, require_columns
-from sparkrec.retrieval.params import ConfigRetriever
+from sparkrec.retrieval.base import Retriever
 
 # Rows as they come, joined, sorted, and both ways round.
 _ROW_BYTES = 20
@@ -74,10 +75,10 @@ class SwingConfig(ItemToItemConfig):
 class SwingModel(ItemToItemModel):
     """The neighbours that Swing found."""
 
-    config_class = SwingConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": SwingConfig}
 
 
-class Swing(ConfigRetriever[SwingConfig]):
+class Swing(Retriever):
     """Compares the users of every item in pairs.
 
     Parameters
@@ -108,20 +109,15 @@ class Swing(ConfigRetriever[SwingConfig]):
     each item and neighbour; as many bytes are collected on the driver.
     """
 
-    config_class = SwingConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": SwingConfig}
     model_class = SwingModel
 
     seed = Param(Params._dummy(), "seed", "of the samples", TypeConverters.toInt)
 
-    def __init__(self, config: SwingConfig | None = None, **params: Any) -> None:
-        super().__init__(config)
-        self._setDefault(seed=0)
-        self.set_params(**params)
-
     def _fit(self, dataset: DataFrame) -> SwingModel:
         columns = self.columns
         require_columns(dataset, {columns.user: KEY_TYPES, columns.item: KEY_TYPES}, "train")
-        catalogue = Catalogue.of(dataset, columns.item)
+        catalogue = count_catalogue(dataset, columns.item)
         config, seed, popular = self.config, self.get("seed"), catalogue.popular
         rank = np.empty(len(popular), np.int32)
         rank[popular] = np.arange(len(popular), dtype=np.int32)

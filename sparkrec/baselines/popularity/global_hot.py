@@ -5,27 +5,26 @@ Recent events may count more (`window`, `half_life`), and users may be told apar
 users table (`segment`), the best that can be done for one of whom nothing else is known.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from sparkrec.baselines.popularity._counted import (
-    CountedModel,
-    count_items,
-    read_parquet,
-    write_parquet,
-)
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.io import storage
 from sparkrec.io.tables import NUMBER_TYPES, require_columns
-from sparkrec.pipeline.inputs import RetrievalJob
-from sparkrec.retrieval.answering.rankings import OVERALL, SEGMENT, Doubles, HotSearcher, Ranking
-from sparkrec.retrieval.params import ConfigRetriever
+from sparkrec.retrieval.answering.rankings import (
+    SEGMENT,
+    Doubles,
+    Ranking,
+    RankingSearcher,
+    SegmentRankings,
+)
+from sparkrec.retrieval.base import RetrievalModel, Retriever
 
 _UNITS = "_sr_units"
 _PLACE = "_sr_place"
@@ -69,76 +68,45 @@ class GlobalHotConfig:
             raise ValueError("segment_length must be at least 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class GlobalHotJob(RetrievalJob):
-    """Config of jobs/global_hot.py; the `model:` block may be left out."""
-
-    model: GlobalHotConfig = field(default_factory=GlobalHotConfig)
-
-
-class GlobalHotModel(CountedModel):
+class GlobalHotModel(RetrievalModel):
     """Recommends items by weight, ties by item id; the score is the weight (by default, the count).
 
     Attributes
     ----------
-    overall
-        All items, best first.
-    lists
-        The items of each segment.
-    segments
-        One row a segment, in the order of `lists`, with the values of its columns.
+    rankings
+        The items of everyone, and of each segment, best first.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        overall: Ranking,
-        lists: tuple[Ranking, ...] = (),
-        segments: pa.Table | None = None,
-    ) -> None:
-        super().__init__(catalogue)
-        self.overall, self.lists, self.segments = overall, lists, segments
+    searcher_class = RankingSearcher
 
-    def searcher(self) -> "HotSearcher":
-        return HotSearcher(self.catalogue, self.overall, self.lists)
+    def __init__(self, rankings: SegmentRankings) -> None:
+        super().__init__()
+        self.catalogue, self.rankings = rankings.catalogue, rankings
+
+    def searcher(self) -> RankingSearcher:
+        return RankingSearcher(self.rankings)
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Add the number of the user's segment, null where it is not known."""
-        if self.segments is None:
+        segments = self.rankings.segments
+        if segments is None:
             return queries
-        names = self.segments.column_names
+        names = segments.column_names
         wide = _join_segment(queries, self.users, names, self.get("user_col"), "queries")
-        numbers = pa.array(np.arange(len(self.lists), dtype=np.int32))
-        table = queries.sparkSession.createDataFrame(self.segments.append_column(SEGMENT, numbers))
+        numbers = pa.array(np.arange(segments.num_rows, dtype=np.int32))
+        table = queries.sparkSession.createDataFrame(segments.append_column(SEGMENT, numbers))
         return wide.join(F.broadcast(table), names, "left")
 
     def write_parts(self, folder: str) -> dict[str, Any]:
-        parts = super().write_parts(folder)
-        rankings = [self.overall, *self.lists]
-        lengths = [len(ranking) for ranking in rankings]
-        table = {
-            "segment": np.repeat(np.arange(OVERALL, len(self.lists)), lengths),
-            "item": np.concatenate([ranking.items for ranking in rankings]),
-            "score": np.concatenate([ranking.scores for ranking in rankings]),
-        }
-        write_parquet(pa.table(table), storage.join(folder, "rankings.parquet"))
-        if self.segments is not None:
-            write_parquet(self.segments, storage.join(folder, "segments.parquet"))
-        return {**parts, "segmented": self.segments is not None}
+        self.rankings.write(folder)
+        return {"segmented": self.rankings.segments is not None}
 
     @classmethod
     def read_parts(cls, folder: str, description: dict[str, Any]) -> "GlobalHotModel":
-        table = read_parquet(storage.join(folder, "rankings.parquet"))
-        segment, items, scores = (column.to_numpy() for column in table.columns)
-        cuts = np.flatnonzero(np.diff(segment)) + 1
-        overall, *lists = map(Ranking, np.split(items, cuts), np.split(scores, cuts))
-        segments = None
-        if description["segmented"]:
-            segments = read_parquet(storage.join(folder, "segments.parquet"))
-        return cls(cls.read_catalogue(folder), overall, tuple(lists), segments)
+        return cls(SegmentRankings.read(folder, description["segmented"]))
 
 
-class GlobalHot(ConfigRetriever[GlobalHotConfig]):
+class GlobalHot(Retriever):
     """Counts, or adds up the weights of, the events of every item.
 
     Parameters
@@ -152,21 +120,11 @@ class GlobalHot(ConfigRetriever[GlobalHotConfig]):
         By name: those of every retriever, and the keys of `GlobalHotConfig`.
     """
 
-    config_class = GlobalHotConfig
+    config_blocks: ClassVar[dict[str, type[Any]]] = {"model": GlobalHotConfig}
     model_class = GlobalHotModel
 
-    def __init__(
-        self,
-        config: GlobalHotConfig | None = None,
-        *,
-        users: DataFrame | None = None,
-        **params: Any,
-    ) -> None:
-        super().__init__(config, **params)
-        self.users = users
-
     def _fit(self, dataset: DataFrame) -> GlobalHotModel:
-        catalogue = count_items(dataset, self.get("item_col"))
+        catalogue = count_catalogue(dataset, self.get("item_col"))
         overall = Ranking.of(catalogue.counts.astype(np.float64), catalogue.order)
         events = dataset.where(F.col(self.get("item_col")).isNotNull())
         units = F.lit(_ONE)
@@ -174,9 +132,11 @@ class GlobalHot(ConfigRetriever[GlobalHotConfig]):
             events, units = self._weighed(events)
             recent = Ranking.of(self._weights(events, units, catalogue), catalogue.order)
             overall = recent.only(recent.scores > 0).followed_by(overall)
-        model = GlobalHotModel(catalogue, overall)
+        lists: tuple[Ranking, ...] = ()
+        segments: pa.Table | None = None
         if self.get("segment"):
-            model.lists, model.segments = self._segments(events, units, catalogue)
+            lists, segments = self._segments(events, units, catalogue)
+        model = GlobalHotModel(SegmentRankings(catalogue, overall, lists, segments))
         model.users = self.users
         return self._copyValues(model)
 
@@ -195,7 +155,7 @@ class GlobalHot(ConfigRetriever[GlobalHotConfig]):
         item = self.get("item_col")
         table = events.groupBy(item).agg(F.sum(units).alias(_UNITS)).toArrow()
         weights = np.zeros(len(catalogue))
-        weights[catalogue.index(table.column(item)) - 2] = table.column(_UNITS).to_numpy() / _ONE
+        weights[catalogue.numbers(table.column(item))] = table.column(_UNITS).to_numpy() / _ONE
         return weights
 
     def _segments(
@@ -220,7 +180,7 @@ class GlobalHot(ConfigRetriever[GlobalHotConfig]):
         if not table.num_rows:
             raise DataError(f"no event of train has a user with {', '.join(names)}")
         starts = np.flatnonzero(table.column(_PLACE).to_numpy() == 1)
-        items = np.split(catalogue.index(table.column(item)) - 2, starts[1:])
+        items = np.split(catalogue.numbers(table.column(item)), starts[1:])
         scores = np.split(table.column(_UNITS).to_numpy() / _ONE, starts[1:])
         return tuple(map(Ranking, items, scores)), table.select(names).take(starts)
 

@@ -1,17 +1,49 @@
-"""The executors' part of ALS: each query's vector, looked up or folded in, and its best items."""
+"""Answering with ALS: each query's vector, looked up or folded in, and its best items."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from safetensors.numpy import load, save
 
-from sparkrec.baselines.als._mllib import FACTOR
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.retrieval.answering.fold_in import FoldIn, Weighting
-from sparkrec.retrieval.recommend import ragged_items
+from sparkrec.io import storage
+from sparkrec.retrieval.answering.fold_in import FoldIn, Objective, Weighting
+from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, ragged_items
 from sparkrec.retrieval.search.topk import Floats, Ints, best_of
 
+# Column of a user's own vector, array<float> [rank].
+FACTOR = "_sr_factor"
 
-class ALSSearcher:
+
+def write_item_vectors(folder: str, catalogue: Catalogue, vectors: Floats) -> None:
+    """Write the items and their vectors below the folder of a model."""
+    catalogue.write(storage.join(folder, "items.parquet"))
+    content = save({"items": np.ascontiguousarray(vectors)})
+    storage.write_bytes(storage.join(folder, "vectors.safetensors"), content)
+
+
+def read_item_vectors(folder: str) -> tuple[Catalogue, Floats]:
+    """What `write_item_vectors` wrote."""
+    vectors = load(storage.read_bytes(storage.join(folder, "vectors.safetensors")))["items"]
+    return Catalogue.read(storage.join(folder, "items.parquet")), vectors
+
+
+def als_searcher(
+    catalogue: Catalogue, vectors: Floats, mean_rating: float, params: Mapping[str, Any]
+) -> "ALSSearcher":
+    """The searcher of a model with these params (those of `baselines.als.als.ALSModel`)."""
+    objective = Objective(
+        params["reg_param"], params["alpha"], params["implicit_prefs"], params["nonnegative"]
+    )
+    weighting = Weighting(
+        params["decay"], params["max_history"], mean_rating, params["duplicates"] == "once"
+    )
+    return ALSSearcher(catalogue, FoldIn(vectors, objective), weighting, params["history_col"])
+
+
+class ALSSearcher(Searcher):
     """A query has a history and, where the users' own vectors answer, `FACTOR` or null."""
 
     def __init__(
@@ -20,7 +52,16 @@ class ALSSearcher:
         self.catalogue, self.fold_in = catalogue, fold_in
         self.weighting, self.history = weighting, history
 
-    def vectors(self, batch: pa.RecordBatch) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    @classmethod
+    def restore(cls, folder: str, description: dict[str, Any]) -> "ALSSearcher":
+        """The searcher that folds in the history of every query, those of train's users too.
+
+        The users' own vectors are a table for Spark, which is not read here.
+        """
+        catalogue, vectors = read_item_vectors(folder)
+        return als_searcher(catalogue, vectors, description["mean_rating"], description["params"])
+
+    def vectors(self, batch: pa.RecordBatch) -> tuple[Floats, Mask]:
         """float32 [rows, rank], and the rows of which something is known; zeros elsewhere."""
         known, own = self._own(batch)
         rows, items = ragged_items(batch.column(self.history), self.catalogue)
@@ -34,8 +75,8 @@ class ALSSearcher:
         self,
         batch: pa.RecordBatch,
         k: int,
-        seen: tuple[Ints, Ints] | None,
-        allowed: npt.NDArray[np.bool_] | None,
+        seen: Pairs | None,
+        allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
         """The best items by inner product; none where nothing is known."""
         vectors, known = self.vectors(batch)
@@ -48,14 +89,14 @@ class ALSSearcher:
 
         return best_of(scores, len(vectors), k, self.catalogue.order, seen, allowed)
 
-    def answers(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    def answers(self, batch: pa.RecordBatch) -> Mask:
         """Rows whose user train had, or whose history has an item of train."""
         rows, _ = ragged_items(batch.column(self.history), self.catalogue)
         known, _ = self._own(batch)
         known[rows] = True
         return known
 
-    def _own(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.bool_], Floats]:
+    def _own(self, batch: pa.RecordBatch) -> tuple[Mask, Floats]:
         """Which rows bring their user's vector from training, and these vectors."""
         rank = self.fold_in.item_vectors.shape[1]
         if FACTOR not in batch.schema.names:

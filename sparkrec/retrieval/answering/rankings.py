@@ -1,16 +1,21 @@
-"""Ranked lists of items, and how Global Hot answers from them on an executor."""
+"""Ranked lists of items, one for everyone or one a segment, as Global Hot makes them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.io import storage
+from sparkrec.io.arrow import read_parquet, write_parquet
+from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 Doubles = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+
+_ITEMS, _RANKINGS, _SEGMENTS = "items.parquet", "rankings.parquet", "segments.parquet"
 
 SEGMENT = "_sr_segment"
 OVERALL = -1
@@ -53,7 +58,7 @@ class Ranking:
             np.concatenate([self.items, other.items[rest]]), np.concatenate([self.scores, scores])
         )
 
-    def first_free(self, rows: int, k: int, taken: tuple[Ints, Ints]) -> tuple[Ints, Ints, Ints]:
+    def first_free(self, rows: int, k: int, taken: Pairs) -> tuple[Ints, Ints, Ints]:
         """The best k items for each of some rows, but for the (row, item) pairs `taken`.
 
         Returns
@@ -71,22 +76,83 @@ class Ranking:
         return row, column[row, place], place
 
 
-class HotSearcher:
-    """The executors' part of Global Hot.
+@dataclass(frozen=True, eq=False)
+class SegmentRankings:
+    """The lists of Global Hot.
+
+    Attributes
+    ----------
+    catalogue
+        The items.
+    overall
+        All items, best first.
+    lists
+        The items of each segment.
+    segments
+        One row a segment, in the order of `lists`, with the values of its columns; None without.
+    """
+
+    catalogue: Catalogue
+    overall: Ranking
+    lists: tuple[Ranking, ...] = ()
+    segments: pa.Table | None = None
+
+    def write(self, folder: str) -> None:
+        """Write the lists below the folder of a model."""
+        self.catalogue.write(storage.join(folder, _ITEMS))
+        rankings = [self.overall, *self.lists]
+        table = {
+            "segment": np.repeat(np.arange(OVERALL, len(self.lists)), list(map(len, rankings))),
+            "item": np.concatenate([ranking.items for ranking in rankings]),
+            "score": np.concatenate([ranking.scores for ranking in rankings]),
+        }
+        write_parquet(storage.join(folder, _RANKINGS), pa.table(table))
+        if self.segments is not None:
+            write_parquet(storage.join(folder, _SEGMENTS), self.segments)
+
+    @classmethod
+    def read(cls, folder: str, segmented: bool) -> "SegmentRankings":
+        """What `write` wrote."""
+        table = read_parquet(storage.join(folder, _RANKINGS))
+        segment, items, scores = (column.to_numpy() for column in table.columns)
+        cuts = np.flatnonzero(np.diff(segment)) + 1
+        overall, *lists = map(Ranking, np.split(items, cuts), np.split(scores, cuts))
+        segments = read_parquet(storage.join(folder, _SEGMENTS)) if segmented else None
+        catalogue = Catalogue.read(storage.join(folder, _ITEMS))
+        return cls(catalogue, overall, tuple(lists), segments)
+
+
+class RankingSearcher(Searcher):
+    """Answers from ranked lists.
 
     Queries carry the number of the user's list in `SEGMENT`, null for the overall one.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, overall: Ranking, lists: tuple[Ranking, ...] = ()
-    ) -> None:
-        self.catalogue, self.overall, self.lists = catalogue, overall, lists
+    def __init__(self, rankings: SegmentRankings) -> None:
+        self.catalogue, self.overall = rankings.catalogue, rankings.overall
+        self.lists, self.segments = rankings.lists, rankings.segments
+
+    @classmethod
+    def restore(cls, folder: str, description: dict[str, Any]) -> "RankingSearcher":
+        return cls(SegmentRankings.read(folder, description["segmented"]))
+
+    def prepare(self, queries: pa.Table) -> pa.Table:
+        """Add the number of each query's segment, by the columns of the segments."""
+        if self.segments is None:
+            return queries
+        names = self.segments.column_names
+        numbers = {tuple(row.values()): i for i, row in enumerate(self.segments.to_pylist())}
+        found: list[int | None] = [None] * queries.num_rows
+        if set(names) <= set(queries.column_names):
+            rows = queries.select(names).to_pylist()
+            found = [numbers.get(tuple(row.values())) for row in rows]
+        return queries.append_column(SEGMENT, pa.array(found, pa.int32()))
 
     def search(
         self,
         batch: pa.RecordBatch,
         k: int,
-        seen: tuple[Ints, Ints] | None,
+        seen: Pairs | None,
         allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
         k = min(k, len(self.catalogue))

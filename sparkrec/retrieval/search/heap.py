@@ -3,9 +3,13 @@
 Items with equal scores are ordered by their number, which is the order of the raw ids.
 """
 
-from sparkrec.baselines.item_to_item._blocks import Scores
-from sparkrec.baselines.item_to_item._user_rows import Numbers
+import numpy as np
+import numpy.typing as npt
+
 from sparkrec.compiled import compiled
+
+Numbers = npt.NDArray[np.int32]
+Scores = npt.NDArray[np.float64]
 
 
 @compiled

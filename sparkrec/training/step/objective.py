@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparkrec.item_index import FIRST_ITEM
 from sparkrec.nn import losses
 from sparkrec.training.settings import Loss
 from sparkrec.training.step.alias import AliasTable, alias_table, draw
@@ -20,8 +21,6 @@ _PRODUCT_BELOW = 40
 _AUC_POSITIVES, _AUC_NEGATIVES = 2048, 5
 # Steps whose samples are drawn together.
 _STEPS_DRAWN = 64
-# Padding and unknown, the first rows of tables by dense index, are no items.
-_FIRST_ITEM = 2
 
 Scored = tuple[Tensor, Tensor, Tensor]
 
@@ -67,7 +66,7 @@ class Objective(nn.Module):
         # Logs of the probabilities that a row, or a draw, is not of an item.
         self._not_in_row = self._not_drawn = None
         self._alias: AliasTable | None = None
-        # Of every item, for so many rows.
+        # Cached logQ of every item, and the batch size it was computed for.
         self._log_q_rows, self._every_log_q = 0, torch.empty(0)
         if item_counts is None:
             assert loss.negatives in ("given", "all"), "shared negatives need the items' counts"
@@ -144,7 +143,7 @@ class Objective(nn.Module):
                 return _distinct(torch.cat([targets, self._draw()]))
             case _:
                 count = len(self.item_features)
-                return torch.arange(_FIRST_ITEM, count, device=targets.device)
+                return torch.arange(FIRST_ITEM, count, device=targets.device)
 
     def _log_q(self, candidates: Tensor, rows: int) -> Tensor | None:
         """Log of the chance of each to be a candidate, as an item of a row or by a draw."""
@@ -180,7 +179,7 @@ class Objective(nn.Module):
                 odds = math.log(negatives)
                 return losses.bce_loss(positive - odds, negative - odds, mask)
             case "gbce":
-                items = len(self.item_features) - _FIRST_ITEM
+                items = len(self.item_features) - FIRST_ITEM
                 beta = losses.gbce_beta(negatives, items, settings.calibration)
                 return losses.gbce_loss(positive, negative, mask, beta=beta)
             case _:
@@ -269,7 +268,7 @@ class SequenceLoss(Objective):
         items = batch["items"]
         longest = int((items != 0).sum(dim=1).max())
         with self._precision():
-            states = self.network.encode_steps(items[:, : longest - 1])  # type: ignore[operator]
+            states = self.network.encode_windows(items[:, : longest - 1])  # type: ignore[operator]
         following = items[:, 1:longest]
         trained = following != 0
         self.positives += int(trained.sum())

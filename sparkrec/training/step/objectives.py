@@ -5,8 +5,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from sparkrec.models.gru4rec import GRU4Rec
-from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.sequence import RecurrentNetwork, SequenceNetwork
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step.objective import Objective, SequenceLoss, TwoTowerLoss
 from sparkrec.training.step.session_parallel import SessionParallelLoss
@@ -26,7 +25,7 @@ def objective(
     if isinstance(network, SequenceNetwork):
         kind = SequenceLoss
         if training.session_parallel:
-            assert isinstance(network, GRU4Rec)
+            assert isinstance(network, RecurrentNetwork)
             kind = SessionParallelLoss
     half = training.half_precision and multiplies_bfloat16(item_features.device)
     if training.half_precision and not half:

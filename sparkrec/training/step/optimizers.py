@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sparkrec.nn.embedding import ItemTable, PooledEmbedding
+from sparkrec.nn.embedding import Table
 from sparkrec.training.settings import Training
 from sparkrec.training.step.sparse_kernels import adagrad, adagrad_rows, adam_rows
 
@@ -182,7 +182,7 @@ def dense_parameters(network: nn.Module) -> list[nn.Parameter]:
     sparse_ids = {
         id(module.weight)
         for module in network.modules()
-        if isinstance(module, PooledEmbedding | ItemTable) and module.sparse
+        if isinstance(module, Table) and module.sparse
     }
     return [p for p in network.parameters() if id(p) not in sparse_ids]
 

@@ -1,9 +1,9 @@
-"""Sessions side by side: the session-parallel batches that GRU4Rec is trained with.
+"""Session-parallel mini-batches, as GRU4Rec is trained with.
 
-Hidasi et al., ICLR 2016, section 3.1.1: every lane walks through a session, one event a step. A
-lane whose session is over takes the next one in the same step, and its state begins anew. When no
-session is left, a finished lane closes and the others go on to their ends, so that every event is
-trained on once; the last few steps are narrower.
+Hidasi et al., ICLR 2016, section 3.1.1: every place of the batch walks through a session, one event
+a step. A place whose session is over takes the next session in the same step, and its state begins
+anew. When no session is left, a finished place closes and the others go on to their ends, so that
+every event is trained on once; the last few batches are narrower.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,34 +16,36 @@ from torch import Tensor
 Ints = npt.NDArray[np.int64]
 
 
-def session_steps(batches: Iterable[dict[str, Tensor]], lanes: int) -> Iterator[dict[str, Tensor]]:
-    """The steps of all sessions; lanes run across the borders of batches.
+def session_batches(batches: Iterable[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
+    """The session-parallel batches of all sessions.
 
     Parameters
     ----------
     batches
         Each with `items` [sessions, width]: dense items, oldest first, 0 behind the last; two or
         more a session.
+    size
+        Places of a batch: sessions that are walked through at once.
 
     Yields
     ------
     dict
-        `input` and `target`, dense items [open lanes]; `starts`, True where the input is a
-        session's first [open lanes]; and `kept` [open lanes], the place that each lane had in the
-        step before (of one that has just opened it says nothing: there `starts` is True).
+        `input` and `target`, dense items [open places]; `starts`, True where the input is a
+        session's first [open places]; and `kept` [open places], where each of them stood in the
+        batch before (of one that has just opened it says nothing: there `starts` is True).
     """
     sessions = _Sessions(batches)
-    # Of every open lane: its session, the places of its next event and of its last.
-    table, ends = sessions.take(lanes)
-    place = np.zeros(len(ends), np.int64)
+    # Of every open place: its session, the positions of its next event and of its last.
+    table, ends = sessions.take(size)
+    position = np.zeros(len(ends), np.int64)
     kept = every = np.arange(len(ends))
     while len(kept):
-        step = {"input": table[every, place], "target": table[every, place + 1]}
-        step |= {"starts": place == 0, "kept": kept}
+        step = {"input": table[every, position], "target": table[every, position + 1]}
+        step |= {"starts": position == 0, "kept": kept}
         yield {name: torch.from_numpy(values) for name, values in step.items()}
-        place = place + 1
+        position = position + 1
         kept = every
-        over = np.flatnonzero(place == ends)
+        over = np.flatnonzero(position == ends)
         if not len(over):
             continue
         rows, lasts = sessions.take(len(over))
@@ -51,10 +53,10 @@ def session_steps(batches: Iterable[dict[str, Tensor]], lanes: int) -> Iterator[
             table = np.pad(table, ((0, 0), (0, rows.shape[1] - table.shape[1])))
         going_on = over[: len(rows)]
         table[going_on, : rows.shape[1]] = rows
-        place[going_on], ends[going_on] = 0, lasts
+        position[going_on], ends[going_on] = 0, lasts
         if len(going_on) < len(over):
             kept = np.delete(every, over[len(rows) :])
-            table, ends, place = table[kept], ends[kept], place[kept]
+            table, ends, position = table[kept], ends[kept], position[kept]
             every = np.arange(len(kept))
 
 
@@ -67,8 +69,8 @@ class _Sessions:
         self._next = 0
 
     def take(self, count: int) -> tuple[Ints, Ints]:
-        """Up to `count` sessions, [sessions, width] with 0 behind the last event, and the place of
-        that event, [sessions]; fewer where no more are left."""
+        """Up to `count` sessions, [sessions, width] with 0 behind the last event, and the position
+        of that event, [sessions]; fewer where no more are left."""
         taken: list[Ints] = []
         while count:
             if self._next == len(self._items):

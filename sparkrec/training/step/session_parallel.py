@@ -1,8 +1,7 @@
-"""GRU4Rec's own way to train: a step of sessions side by side, forward and back by hand.
+"""Session-parallel training of recurrent networks, forward and backward by hand.
 
-A step is so small (32 sessions, a hundred numbers each) that most of its time would go to the
-bookkeeping of autograd; losses other than the softmax are left
-to it.
+A step is so small (32 sessions, a hundred numbers each) that autograd's bookkeeping would take most
+of its time; only losses other than the softmax are left to autograd.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,22 +10,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sparkrec.models.gru4rec import GRU4Rec
+from sparkrec.models.sequence import RecurrentNetwork
 from sparkrec.nn import gru_cell
-from sparkrec.nn.embedding import ItemTable
+from sparkrec.nn.items import ItemTable
 from sparkrec.training.step.objective import Objective, Scored
 
 
 class SessionParallelLoss(Objective):
-    """Training rows are steps of lanes (see `session_batches`); states are carried from one to
+    """Trains on session-parallel batches (see `session_batches`); states are carried from one to
     the next, gradients are not.
 
-    A batch holds `input`, `target`, `starts` and `kept`, [lanes].
+    A batch holds `input`, `target`, `starts` and `kept`, [open places].
     """
 
-    network: GRU4Rec
+    network: RecurrentNetwork
     _states: list[Tensor] | None = None
-    _lanes = 0
+    _widest = 0
 
     def begin_epoch(self) -> None:
         super().begin_epoch()
@@ -35,55 +34,57 @@ class SessionParallelLoss(Objective):
     @torch.no_grad()
     def learn(self, batch: Mapping[str, Tensor]) -> Scored:
         """What `Objective.learn` does, from the states that the step before has left."""
-        network, config = self.network, self.network.config
+        network = self.network
+        read, found = cast(ItemTable, network.items), cast(ItemTable, network.found_items)
         layers = cast(Sequence[nn.GRU], network.layers)
         states = self._states_before(batch)
-        below = network.items.weight.index_select(0, batch["input"])[:, : config.embedding_dim]
-        below, read = _dropped(below, config.dropout_embedding)
+        below = read.weight.index_select(0, batch["input"])[:, : layers[0].input_size]
+        below, input_mask = _dropped(below, network.dropout_embedding)
         steps, masks, after = [], [], []
         for layer, state in zip(layers, states, strict=True):
             steps.append(gru_cell.forward(layer, below, state))
-            below, mask = _dropped(steps[-1].after, config.dropout_hidden)
+            below, mask = _dropped(steps[-1].after, network.dropout_hidden)
             masks.append(mask)
             after.append(below)  # as its authors do, the state goes on without what was dropped
         self._states = after
         self.positives += len(below)
 
         candidates = self.candidates(batch["target"])
-        vectors = network.found_items.weight.index_select(0, candidates)
+        vectors = found.weight.index_select(0, candidates)
         scored, gradient, to_vectors = self.contrast_gradients(
             network.with_one(below), vectors, batch["target"], candidates
         )
 
-        gradient = gradient[:, : config.hidden[-1]]
-        self._lanes = max(self._lanes, len(below))
-        if len(below) < self._lanes:
-            # The last lanes of an epoch weigh what they did among all, or a few events would
-            # undo what many taught.
-            share = len(below) / self._lanes
+        gradient = gradient[:, : layers[-1].hidden_size]
+        self._widest = max(self._widest, len(below))
+        if len(below) < self._widest:
+            # The last sessions of an epoch weigh what they did in a full batch, or a few events
+            # would undo what many taught.
+            share = len(below) / self._widest
             gradient, to_vectors = gradient * share, to_vectors * share
         for layer, step, mask in zip(
             reversed(layers), reversed(steps), reversed(masks), strict=True
         ):
             gradient = gru_cell.backward(layer, step, _times(gradient, mask))
-        self._leave_in_tables(candidates, to_vectors, batch["input"], _times(gradient, read))
+        self._leave_in_tables(candidates, to_vectors, batch["input"], _times(gradient, input_mask))
         return scored
 
     def _states_before(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
-        """The states of the lanes that are still open, zeros where a session begins."""
+        """The states of the places that are still open, zeros where a session begins."""
         starts = batch["starts"]
         if self._states is None:
-            widths = self.network.config.hidden
+            widths = [layer.hidden_size for layer in cast(Sequence[nn.GRU], self.network.layers)]
             return [self.item_features.new_zeros(len(starts), width).float() for width in widths]
         going_on = ~starts[:, None]
-        if len(starts) == len(self._states[0]):  # no lane has closed
+        if len(starts) == len(self._states[0]):  # no place has closed
             return [state * going_on for state in self._states]
         return [state[batch["kept"]] * going_on for state in self._states]
 
     def _leave_in_tables(
         self, candidates: Tensor, to_vectors: Tensor, inputs: Tensor, to_inputs: Tensor
     ) -> None:
-        found, read = self.network.found_items, self.network.items
+        found = cast(ItemTable, self.network.found_items)
+        read = cast(ItemTable, self.network.items)
         if found is not read:
             _leave(found, candidates, to_vectors)
             _leave(read, inputs, to_inputs)

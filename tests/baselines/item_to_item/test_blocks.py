@@ -20,6 +20,7 @@ from sparkrec.baselines.item_to_item._blocks import (
 from sparkrec.baselines.item_to_item._user_rows import UserRows
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import DataError
 
 USERS, ITEMS = 30, 11
@@ -40,7 +41,7 @@ def events(spark: SparkSession) -> DataFrame:
 
 @pytest.fixture(scope="module")
 def catalogue(events: DataFrame) -> Catalogue:
-    return Catalogue.of(events, "item_id")
+    return count_catalogue(events, "item_id")
 
 
 def rows_of(user: int) -> list[int]:

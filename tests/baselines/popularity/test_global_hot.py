@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec.baselines import YARDSTICKS, yardstick
 from sparkrec.baselines.popularity.global_hot import GlobalHot, GlobalHotModel
 from sparkrec.errors import ConfigError, DataError
 
@@ -43,11 +42,6 @@ def test_seen_items_make_room_for_the_next(train: DataFrame, queries: DataFrame)
 def test_a_missing_item_column(train: DataFrame) -> None:
     with pytest.raises(DataError, match=r"train has no column `item_id` .it has movie_id."):
         GlobalHot().fit(train)
-
-
-def test_it_is_a_yardstick_by_name(train: DataFrame) -> None:
-    assert isinstance(yardstick("global_hot", item_col="movie_id").fit(train), GlobalHotModel)
-    assert "personal_top" in YARDSTICKS
 
 
 DAY = 86_400

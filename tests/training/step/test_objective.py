@@ -253,7 +253,7 @@ def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
     step = objective(network, Loss("softmax", "all", temperature=1.0), FEATURES, None, Training())
     assert isinstance(step, SequenceLoss)
     loss, _, _ = step({"items": WINDOWS})
-    states = network.encode_steps(WINDOWS[:, :-1])
+    states = network.encode_windows(WINDOWS[:, :-1])
     scores = states @ network.encode_items(FEATURES[2:]).T
     pairs = [(0, 0, 5), (0, 1, 7), (0, 2, 3), (1, 0, 4)]
     rows = torch.stack([scores[row, place] for row, place, _ in pairs])

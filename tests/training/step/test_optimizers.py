@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparkrec.nn.embedding import ItemTable
+from sparkrec.nn.items import ItemTable
 from sparkrec.training.settings import Training
 from sparkrec.training.step.optimizers import (
     AdagradMomentum,

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparkrec.training.step.session_batches import session_steps
+from sparkrec.training.step.session_batches import session_batches
 
 
 def batches_of(sessions: list[list[int]], size: int) -> list[dict[str, Tensor]]:
@@ -18,12 +18,15 @@ def batches_of(sessions: list[list[int]], size: int) -> list[dict[str, Tensor]]:
 
 
 def walked(steps: list[dict[str, Tensor]]) -> list[list[int]]:
-    """The sessions again, from the steps, by following the lanes through `kept`."""
+    """The sessions again, from the steps, by following the places through `kept`."""
     done: list[list[int]] = []
-    lanes: list[list[int]] = []
+    open_places: list[list[int]] = []
     for step in steps:
-        lanes = [lanes[place] if place < len(lanes) else [] for place in step["kept"].tolist()]
-        for lane, (item, target, starts) in enumerate(
+        open_places = [
+            open_places[place] if place < len(open_places) else []
+            for place in step["kept"].tolist()
+        ]
+        for place, (item, target, starts) in enumerate(
             zip(
                 step["input"].tolist(),
                 step["target"].tolist(),
@@ -32,10 +35,10 @@ def walked(steps: list[dict[str, Tensor]]) -> list[list[int]]:
             )
         ):
             if starts:
-                lanes[lane] = [item]
-                done.append(lanes[lane])
-            assert lanes[lane][-1] == item
-            lanes[lane].append(target)
+                open_places[place] = [item]
+                done.append(open_places[place])
+            assert open_places[place][-1] == item
+            open_places[place].append(target)
     return done
 
 
@@ -43,34 +46,34 @@ def test_by_hand() -> None:
     sessions = [[2, 3, 4], [5, 6], [7, 8, 9, 10], [11, 12]]
     steps = [
         [values.tolist() for values in step.values()]
-        for step in session_steps(batches_of(sessions, 3), lanes=2)
+        for step in session_batches(batches_of(sessions, 3), size=2)
     ]
     yes, no = True, False
     assert steps == [
         [[2, 5], [3, 6], [yes, yes], [0, 1]],
         [[3, 7], [4, 8], [no, yes], [0, 1]],
         [[11, 8], [12, 9], [yes, no], [0, 1]],
-        # The first lane has closed: the other goes on to its end.
+        # The first place has closed: the other goes on to its end.
         [[9], [10], [no], [1]],
     ]
 
 
 @given(
     lengths=st.lists(st.integers(2, 9), max_size=30),
-    lanes=st.integers(1, 8),
+    places=st.integers(1, 8),
     size=st.integers(1, 12),
 )
 @settings(max_examples=100, deadline=None)
-def test_every_session_is_walked_whole(lengths: list[int], lanes: int, size: int) -> None:
+def test_every_session_is_walked_whole(lengths: list[int], places: int, size: int) -> None:
     sessions, item = [], 2
     for length in lengths:
         sessions.append(list(range(item, item + length)))
         item += length
-    steps = list(session_steps(batches_of(sessions, size), lanes))
+    steps = list(session_batches(batches_of(sessions, size), places))
     assert sorted(walked(steps)) == sessions
     assert sum(len(step["input"]) for step in steps) == sum(lengths) - len(lengths)
-    # No lane is closed while a session waits.
+    # No place is closed while a session waits.
     widths = [len(step["input"]) for step in steps]
     assert widths == sorted(widths, reverse=True)
     if sessions:
-        assert widths[0] == min(lanes, len(sessions))
+        assert widths[0] == min(places, len(sessions))

@@ -11,7 +11,7 @@ from sparkrec.models.two_tower import TowerInput
 from sparkrec.training.settings import Loss, Training
 from sparkrec.training.step import session_parallel
 from sparkrec.training.step.objectives import objective
-from sparkrec.training.step.session_batches import session_steps
+from sparkrec.training.step.session_batches import session_batches
 from sparkrec.training.step.session_parallel import SessionParallelLoss
 
 FEATURES = torch.arange(10)[:, None]
@@ -41,7 +41,7 @@ def learner(model: GRU4Rec, loss: Loss = SOFTMAX) -> SessionParallelLoss:
 
 
 def steps(lanes: int = 2) -> Iterator[dict[str, Tensor]]:
-    return session_steps([{"items": SESSIONS}], lanes)
+    return session_batches([{"items": SESSIONS}], lanes)
 
 
 def test_lanes_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_lanes_carry_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
         step.learn(batch)
     assert step.positives == 5
     for session, length in zip(SESSIONS, (3, 2, 3), strict=True):
-        alone = model.encode_steps(session[None, : length - 1])[0]
+        alone = model.encode_windows(session[None, : length - 1])[0]
         for place in range(1, length):
             assert torch.allclose(found[int(session[place])], alone[place - 1], atol=1e-5)
 

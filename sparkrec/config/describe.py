@@ -1,0 +1,66 @@
+"""What a config says of itself: the keys that a conf may have, and the values of one conf."""
+
+import dataclasses
+import inspect
+import re
+import textwrap
+import typing
+from typing import Any
+
+import yaml
+
+from sparkrec.config.load import KEY, fields_of, is_required, to_json
+
+# Names with commas between them, and what is indented below.
+_ATTRIBUTE = re.compile(r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", re.M)
+
+
+def describe_keys(kind: Any, prefix: str = "") -> list[str]:
+    """A line a key of a config dataclass: dotted name, type and default; below it, indented, what
+    the class's docstring says of it. For `-h`."""
+    lines, meanings = [], field_docs(typing.get_origin(kind) or kind)
+    for name, (field, hint) in fields_of(kind).items():
+        name = field.metadata.get(KEY, name)
+        # An optional block (`Block | None`) has keys to list as well.
+        blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
+        block = hint if dataclasses.is_dataclass(typing.get_origin(hint) or hint) else None
+        if block is None and len(blocks) == 1 and typing.get_origin(hint) is not tuple:
+            block = blocks[0]
+        if block is not None:
+            lines += describe_keys(block, f"{prefix}{name}.")
+            continue
+        default = "required" if is_required(field) else f"default {_default(field)!r}"
+        kind_name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        lines.append(f"{prefix}{name}: {kind_name} ({default})")
+        lines += textwrap.wrap(meanings.get(field.name, ""), 90, initial_indent="    ",
+                               subsequent_indent="    ")  # fmt: skip
+    return lines
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """What the `Attributes` of a class's docstring, and of its bases', say of each field."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes\n----------\n")
+        for names, text in _ATTRIBUTE.findall(listed):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
+
+
+def effective_conf(config: Any) -> str:
+    """The config as YAML, every default written out; a conf that loads as the same config."""
+    return yaml.safe_dump(_lists(to_json(config)), sort_keys=False, allow_unicode=True)
+
+
+def _lists(value: Any) -> Any:
+    """Tuples, which YAML does not have, as lists."""
+    if isinstance(value, dict):
+        return {key: _lists(child) for key, child in value.items()}
+    return [_lists(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    assert field.default_factory is not dataclasses.MISSING
+    return field.default_factory()

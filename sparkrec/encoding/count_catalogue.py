@@ -1,0 +1,32 @@
+"""The catalogue of an events table, counted on Spark."""
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.errors import DataError
+from sparkrec.io.tables import KEY_TYPES, require_columns
+
+
+def count_catalogue(events: DataFrame, item: str) -> Catalogue:
+    """The distinct items of an events table, sorted by id, with their counts.
+
+    Events without an item are left out. One shuffle; the items are collected on the driver.
+
+    Raises
+    ------
+    DataError
+        There is no such column, it is of no type that a key may have, or no event has an item.
+    """
+    require_columns(events, {item: KEY_TYPES}, "train")
+    counted = events.where(F.col(item).isNotNull()).groupBy(item).agg(F.count("*").alias("n"))
+    table = counted.orderBy(item).toArrow().combine_chunks()
+    if not table.num_rows:
+        raise DataError(f"train has no event with a {item}; there is nothing to recommend")
+    ids = table.column(item)
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    if pa.types.is_large_string(ids.type) or pa.types.is_string_view(ids.type):
+        ids = ids.cast(pa.string())
+    return Catalogue(ids, table.column("n").to_numpy().astype(np.int64))

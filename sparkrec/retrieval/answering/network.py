@@ -1,0 +1,111 @@
+"""A trained network: its class, settings, shapes and weights, and the vectors that it gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparkrec.config.load import from_json
+from sparkrec.models.registry import find_class
+from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.two_tower import Reads, TowerInput, TwoTowerNetwork, require_network
+from sparkrec.retrieval.search.topk import Floats, Ints
+
+# Rows that are encoded at once; of histories fewer, since every step is a vector while it is read.
+_ROWS, _HISTORIES = 4096, 256
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which network, with which settings, for inputs of which shapes; plain values alone.
+
+    Attributes
+    ----------
+    network
+        `module:Class` of the network.
+    config
+        Its settings as JSON.
+    user, item
+        Shapes of both sides' features.
+    """
+
+    network: str
+    config: Mapping[str, Any]
+    user: TowerInput
+    item: TowerInput
+
+    @property
+    def network_class(self) -> type[TwoTowerNetwork]:
+        """The class, imported."""
+        return require_network(find_class(self.network), self.network)
+
+    @property
+    def settings(self) -> Any:
+        """The settings as the network's `Config`."""
+        return from_json(self.network_class.Config, self.config, "model.json")
+
+    @property
+    def reads(self) -> Reads:
+        """What the network reads."""
+        return self.network_class.reads(self.settings)
+
+    def build(self) -> TwoTowerNetwork:
+        """The network with first weights drawn from Torch's random state."""
+        # Every network's constructor takes these; the base class leaves them to its subclasses.
+        network: Any = self.network_class
+        built: TwoTowerNetwork = network(self.settings, self.user, self.item)
+        return built
+
+
+class TrainedNetwork:
+    """A network with its weights. Can be pickled without Torch tensors in shared memory."""
+
+    def __init__(self, spec: NetworkSpec, weights: Mapping[str, Tensor]) -> None:
+        self.spec = spec
+        self.weights = dict(weights)
+        self._module: TwoTowerNetwork | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        plain = {name: value.numpy() for name, value in self.weights.items()}
+        return self.__dict__ | {"weights": plain, "_module": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.weights = {name: torch.from_numpy(v) for name, v in state["weights"].items()}
+
+    @property
+    def module(self) -> TwoTowerNetwork:
+        """The Torch module, in evaluation mode."""
+        if self._module is None:
+            self._module = self.spec.build()
+            self._module.load_state_dict(self.weights)
+            self._module.eval()
+        return self._module
+
+    @torch.no_grad()
+    def user_vectors(self, features: Ints) -> Floats:
+        """User-side rows [queries, width] to float32 [queries, dim]."""
+        if not isinstance(self.module, SequenceNetwork):
+            return _in_parts(self.module.encode_users, features, _ROWS)
+        # Histories of like length together: a part takes as many steps as its longest history.
+        order = np.argsort((features != 0).sum(axis=1), kind="stable")
+        vectors = _in_parts(self.module.encode_users, features[order], _HISTORIES)
+        back = np.empty_like(vectors)
+        back[order] = vectors
+        return back
+
+    @torch.no_grad()
+    def item_vectors(self, features: Ints) -> Floats:
+        """Item-side rows [items, width] to float32 [items, dim]."""
+        return _in_parts(self.module.encode_items, features, _ROWS)
+
+
+def _in_parts(encode: Any, features: Ints, size: int) -> Floats:
+    parts = [
+        encode(torch.from_numpy(features[start : start + size])).numpy()
+        for start in range(0, max(len(features), 1), size)
+    ]
+    return np.concatenate(parts)
