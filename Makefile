@@ -93,6 +93,8 @@ results: install
 bench: install
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
+	$(SUBMIT) benchmarks/neighbours.py
+	$(SUBMIT) benchmarks/neighbours.py --items 1000000 --reference-queries 500
 	$(SUBMIT) benchmarks/evaluation.py
 	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/first_fit.py
