@@ -1,4 +1,4 @@
-"""ItemCF on one block: Gustavson's row-wise sparse product, and each item's best neighbours."""
+"""ItemCF on one item block: Gustavson's row-wise sparse matrix product, and the top neighbours."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,31 +17,33 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True, kw_only=True)
 class ItemCFConfig(ItemToItemConfig):
-    """How neighbours are counted; formulas stand at the top of `item_cf`.
+    """How similarities are computed. The formulas are in the docstring of the module `item_cf`.
 
     Attributes
     ----------
     similarity
         `cosine`, `conditional`, `jaccard` or `lift`.
     user_weight
-        Users weigh w_u = 1/|I_u|, else 1. By default cosine has the weight, as MetaSpore's, and
-        the others have not, as their sources.
+        Whether a user u has the weight w_u = 1/|I_u|; if not, the weight is 1. By default `cosine`
+        uses the weight, as in MetaSpore, and the others do not, as in their papers.
     shrinkage
-        Users by which rare pairs are pulled to 0.
+        Shrinks the similarity of pairs with few common users: it is multiplied by
+        n / (n + shrinkage), where n is the number of common users. 0 for none.
     popularity_damping
-        Exponent by which popular neighbours are held down.
+        Exponent of the popularity by which the similarity of a neighbour is divided. 0 for none.
     directed
-        An item counts for what comes after it.
+        Whether only items that come after an item in a user's history count as its neighbours.
     max_distance
-        Pairs up to so many places apart in a user's row; 0 for any.
+        Maximum distance of the two items of a pair in a user's history; 0 for no limit.
     distance_decay
-        A pair weighs decay^distance.
+        A pair at distance d has the weight distance_decay^d.
     max_items_per_user
-        The most recent items of a user that count; 0 for all. Work grows with events x this.
+        Number of the most recent items of a user that are used; 0 for all. The cost grows with the
+        number of events times this.
     min_cooccurrence
-        Users that a pair must have.
+        Minimum number of common users of a pair.
     task_memory_mb
-        Memory for the sums and rows of a block's task, see `ItemCF`.
+        Memory in MB for the sums and rows of a task, see `ItemCF`.
     """
 
     similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
@@ -70,12 +72,12 @@ class ItemCFConfig(ItemToItemConfig):
 
     @property
     def weighted(self) -> bool:
-        """Whether users weigh 1/|I_u|."""
+        """Whether users have the weight 1/|I_u|."""
         return self.similarity == "cosine" if self.user_weight is None else self.user_weight
 
     @property
     def counting(self) -> bool:
-        """Whether the users of a pair must be counted beside their weight."""
+        """Whether the users of a pair must be counted in addition to their weights."""
         return self.shrinkage > 0 or self.min_cooccurrence > 1
 
     @property

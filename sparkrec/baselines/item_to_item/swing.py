@@ -34,23 +34,26 @@ _ROW_BYTES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class SwingConfig(ItemToItemConfig):
-    """How neighbours are counted; the formula stands at the top of the module.
+    """How similarities are computed. The formula is in the docstring of the module.
 
-    The defaults are the paper's user weight, 1/sqrt|I_u|, the alpha that MetaSpore's Swing
-    (`smoothing_coefficient`) and Alibaba's PAI have, and PAI's two limits.
+    The default user weight is the paper's, 1/sqrt|I_u|. The default of `alpha` is that of
+    MetaSpore's Swing (`smoothing_coefficient`) and of Alibaba's PAI, and the defaults of
+    `max_users_per_item` and `max_items_per_user` are PAI's.
 
     Attributes
     ----------
     alpha
-        How little it takes off that two users share more.
+        Added to the number of items that two users share. The larger it is, the less the number of
+        shared items matters.
     smoothing, exponent
-        Of the user weight.
+        The weight of a user with n items is (n + smoothing)^-exponent.
     max_users_per_item
-        Users that are compared for an item, drawn by the seed. Work grows with the square of it.
+        Maximum number of users that are compared for an item. A larger number is sampled, with the
+        seed. The cost grows with the square of this.
     max_items_per_user
-        Items of a user that count, drawn by the seed.
+        Maximum number of items of a user that are used. A larger number is sampled, with the seed.
     task_memory_mb
-        Memory for the rows of a block's task, see `Swing`.
+        Memory in MB for the rows of a task, see `Swing`.
     """
 
     alpha: float = 1.0
