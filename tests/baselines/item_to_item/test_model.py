@@ -112,7 +112,7 @@ def test_small_batches_answer_alike(spark: SparkSession, monkeypatch: pytest.Mon
     rows = np.array([0, 1, 1, 3, 4, 4])
     items = np.array([0, 1, 3, 4, 3, 0])
     once = whole.search(queries, 3, (rows, items), None)
-    monkeypatch.setattr(topk, "_BLOCK_SCORES", 1)
+    monkeypatch.setattr(topk, "_CHUNK_SCORES", 1)
     one_by_one = whole.search(queries, 3, (rows, items), None)
     assert (once[0] == one_by_one[0]).all()
     assert (once[1] == one_by_one[1]).all()
