@@ -22,8 +22,8 @@ from sparkrec.session import slots
 Ints = npt.NDArray[np.int64]
 
 _ITEMS_STREAM = 2**64 - 1
-_WALKS_A_BLOCK = 1000
-_BLOCKS_A_TASK = 10
+_CHUNK_WALKS = 1000
+_TASK_CHUNKS = 10
 _START = 1_600_000_000
 _YEAR = 365 * 86_400
 _LONGEST_PAUSE = 600
@@ -103,17 +103,17 @@ def synthetic_events(
 
     Notes
     -----
-    Made on the executors in blocks of 1,000 users, each with a counter-based generator (Philox,
+    Made on the executors in chunks of 1,000 users, each with a counter-based generator (Philox,
     Salmon et al. 2011) of its own, when the frame is computed: persist or write it to use it twice.
-    A task holds one block, 100,000 events by default.
+    A task holds one chunk, 100,000 events by default.
     """
     if events < 1:
         raise ConfigError("events must be at least 1")
     names = columns or Columns()
     walker = _Walker(events, seed, shape or Shape())
-    blocks = -(-walker.walks // _WALKS_A_BLOCK)
-    tasks = min(blocks, max(slots(spark), blocks // _BLOCKS_A_TASK))
-    found = spark.range(0, blocks, 1, tasks).mapInArrow(
+    chunks = -(-walker.walks // _CHUNK_WALKS)
+    tasks = min(chunks, max(slots(spark), chunks // _TASK_CHUNKS))
+    found = spark.range(0, chunks, 1, tasks).mapInArrow(
         walker.run, "user long, item long, timestamp long, position long"
     )
     ids = {name: F.col(name) for name in ("user", "item")}
@@ -146,16 +146,16 @@ class _Walker:
         return self.users - (-self.shape.heavy_user_events // self.shape.events_per_user)
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The events of each block whose number comes in."""
+        """The events of each chunk whose number comes in."""
         for batch in batches:
-            for block in batch.column("id").to_pylist():
-                yield self.block(block)
+            for chunk in batch.column("id").to_pylist():
+                yield self.chunk(chunk)
 
-    def block(self, number: int) -> pa.RecordBatch:
-        """The events of one block of walks."""
+    def chunk(self, number: int) -> pa.RecordBatch:
+        """The events of one chunk of walks."""
         random = self._random(number)
-        first = number * _WALKS_A_BLOCK
-        walks = np.arange(first, min(first + _WALKS_A_BLOCK, self.walks))
+        first = number * _CHUNK_WALKS
+        walks = np.arange(first, min(first + _CHUNK_WALKS, self.walks))
         lengths = self._lengths(walks, random)
         items = self._items(len(walks), int(lengths.max()), random)
         starts = _START + random.integers(0, _YEAR, len(walks))

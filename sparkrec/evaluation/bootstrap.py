@@ -19,7 +19,7 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
 from sparkrec.splitmix64 import GOLDEN, finalise
 
-_USERS_A_BLOCK = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
+_CHUNK_USERS = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
 
 
 def _poisson_table() -> np.ndarray:
@@ -90,9 +90,9 @@ def bootstrap_sums(
             hashes = batch.column(user_hash).to_numpy()
             rows = np.column_stack([batch.column(name).to_numpy() for name in names])
             sums[0] += rows.sum(axis=0)
-            for start in range(0, len(hashes), _USERS_A_BLOCK):
-                block = slice(start, start + _USERS_A_BLOCK)
-                sums[1:] += poisson_weights(hashes[block], replicates, seed).T @ rows[block]
+            for start in range(0, len(hashes), _CHUNK_USERS):
+                chunk = slice(start, start + _CHUNK_USERS)
+                sums[1:] += poisson_weights(hashes[chunk], replicates, seed).T @ rows[chunk]
         columns = [pa.array(np.arange(replicates + 1, dtype=np.int32))]
         columns += [pa.array(column) for column in np.ascontiguousarray(sums.T)]
         yield pa.RecordBatch.from_arrays(columns, names=["replicate", *names])

@@ -32,12 +32,12 @@ _SEEN = "_sr_seen"
 _INDEX = "_sr_index"
 
 # All weights together are about 2^48. A user's own part of a search key stays below 2^49, which
-# leaves 14 bits for the user's number within a block: at most 8192 rows, markers included.
+# leaves 14 bits for the user's number within a chunk: at most 8192 rows, markers included.
 _WEIGHT_BITS = 48
 _KEY_BITS = 49
-_MAX_BLOCK_ROWS = 8192
-# Draws per block: small enough for the processor's cache and for any executor's memory.
-_BLOCK_DRAWS = 1 << 18
+_MAX_CHUNK_ROWS = 8192
+# Draws per chunk: small enough for the processor's cache and for any executor's memory.
+_CHUNK_DRAWS = 1 << 18
 
 Ints = npt.NDArray[np.int64]
 
@@ -172,9 +172,9 @@ def _worker(
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         open_user = np.empty(0, np.int64)
         for batch in batches:
-            for start in range(0, len(batch), sampler.block_rows):
-                block = batch.slice(start, sampler.block_rows)
-                out, open_user = sampler.sample(block, open_user)
+            for start in range(0, len(batch), sampler.chunk_rows):
+                chunk = batch.slice(start, sampler.chunk_rows)
+                out, open_user = sampler.sample(chunk, open_user)
                 if len(out):
                     yield out
 
@@ -201,22 +201,22 @@ class _Sampler:
         return cls(counts["item"].combine_chunks(), weights, position, num_negatives, seed)
 
     @property
-    def block_rows(self) -> int:
-        return min(max(_BLOCK_DRAWS // self.num_negatives, 1), _MAX_BLOCK_ROWS)
+    def chunk_rows(self) -> int:
+        return min(max(_CHUNK_DRAWS // self.num_negatives, 1), _MAX_CHUNK_ROWS)
 
-    def sample(self, block: pa.RecordBatch, open_user: Ints) -> tuple[pa.RecordBatch, Ints]:
-        """Negatives for the block's positives.
+    def sample(self, chunk: pa.RecordBatch, open_user: Ints) -> tuple[pa.RecordBatch, Ints]:
+        """Negatives for the chunk's positives.
 
-        `open_user` has the items (sorted indices) of the user whose positives the block may begin
+        `open_user` has the items (sorted indices) of the user whose positives the chunk may begin
         with; returned with the rows are those of the user it ends with.
         """
-        seen = block.column(_SEEN)
+        seen = chunk.column(_SEEN)
         is_marker = seen.is_valid().to_numpy(zero_copy_only=False)
         lengths = pc.list_value_length(seen.filter(pa.array(is_marker))).to_numpy()
         lengths = np.concatenate([[len(open_user)], lengths]).astype(np.int64)
         items = np.concatenate([open_user, seen.flatten().to_numpy()]).astype(np.int64)
 
-        rows = block.filter(pa.array(~is_marker)).drop_columns([_SEEN])
+        rows = chunk.filter(pa.array(~is_marker)).drop_columns([_SEEN])
         owner = np.cumsum(is_marker)[~is_marker]
         noise = _noise(rows.column(self.position), self.num_negatives, self.seed)
         chosen, free = self._draw(noise, owner, items, lengths)

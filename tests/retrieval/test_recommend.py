@@ -162,7 +162,7 @@ def test_text_ids(spark: SparkSession) -> None:
 
 
 def test_a_batch_longer_than_a_block(spark: SparkSession) -> None:
-    """Rows of a later block must not be masked by the history of an earlier one's."""
+    """Rows of a later chunk must not be masked by the history of an earlier one's."""
     frame = (
         spark.range(9000)
         .selectExpr("id AS query_id", "id % 3 > 0 AS known", "array(10 * (1 + id % 5)) AS history")
