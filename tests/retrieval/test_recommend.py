@@ -157,7 +157,7 @@ def test_text_ids(spark: SparkSession) -> None:
         "query_id long, known boolean, history array<string>",
     )
     searcher = FixedSearcher(catalogue(["e", "d", "é", "b", "a"]))
-    result = recommend(frame, searcher, T.StringType(), 3, True, "history", fallback=True)
+    result = recommend(frame, searcher, T.StringType(), SearchOptions(k=3))
     assert answers(result) == {1: ["é", "b", "d"], 2: ["d", "e", "a"]}
 
 
