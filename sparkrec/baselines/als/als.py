@@ -114,18 +114,19 @@ class ALSConfig:
 
 
 class ALSModel(ConfigParams, RetrievalModel):
-    """Item vectors, user vectors on the executors, and what folding in a history needs.
+    """Item vectors, user vectors on the executors, and the settings to fold in a history.
 
     Attributes
     ----------
     item_vectors
         float32 [items, rank], in the catalogue's order; zeros for an item without a rating.
     user_vectors
-        One row a user: `_sr_user`, the raw id, and `_sr_factor`, array<float> [rank]. Until the
-        model is saved they are kept on the executors (memory, then disk), and lost with them.
+        One row per user: `_sr_user`, the raw id, and `_sr_factor`, array<float> [rank]. Until the
+        model is saved, they are stored on the executors (memory, then disk) and lost if an
+        executor is lost.
     mean_rating
-        The rating that an event of a history is taken to have: the mean of train's events
-        (implicit: of those above 0).
+        Rating that is assumed for an event of a history: the mean rating of the events of train
+        (with `implicit_prefs`, of those with a rating above 0).
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
@@ -148,15 +149,15 @@ class ALSModel(ConfigParams, RetrievalModel):
         return als_searcher(self.catalogue, self.item_vectors, self.mean_rating, params)
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
-        """Add the users' own vectors, where those are to answer."""
+        """Add the users' vectors from training, if `fold_in` is `factors`."""
         require_history(queries, self.get("history_col"))
         if self.get("fold_in") == "history":
             return queries
         user = self.get("user_col")
         if user not in queries.columns:
             raise DataError(
-                f"queries have no column `{user}` (they have {', '.join(queries.columns)}), by "
-                "which to find the users' vectors; with fold_in: history they need none"
+                f"queries have no column `{user}` (they have {', '.join(queries.columns)}), which "
+                "is needed to find the users' vectors; with fold_in: history it is not needed"
             )
         given, known = (
             frame.schema[name].dataType
@@ -174,7 +175,7 @@ class ALSModel(ConfigParams, RetrievalModel):
         write_item_vectors(folder, self.catalogue, self.item_vectors)
         users = storage.join(folder, "users")
         self.user_vectors.write.parquet(storage.spark_path(users))
-        # Spark's own marks and checksums; the manifest says what belongs to the model.
+        # Spark's marker files and checksums are removed; the manifest lists the files of the model.
         for file in storage.list_files(users):
             if not file.name.endswith(".parquet"):
                 storage.remove(storage.join(users, file.name))
@@ -191,35 +192,36 @@ class ALSModel(ConfigParams, RetrievalModel):
 
 
 class ALS(Retriever):
-    """Factorises train's users and items with Spark MLlib's ALS.
+    """Factorises users and items with Spark MLlib's ALS.
 
     Parameters
     ----------
     config
-        The `model:` block of a conf; the defaults of `ALSConfig` without one.
+        The `model:` block of a conf; by default the defaults of `ALSConfig`.
     work_path
-        Folder for checkpoints, which all workers reach; they are removed after the fit. By
-        default a local temporary folder where Spark itself is local, else the checkpoint
+        Folder for checkpoints that all workers can reach; the checkpoints are removed after the
+        fit. By default a local temporary folder if Spark is local, otherwise the checkpoint
         directory of the Spark context, if it has one.
     params
-        By name: those of every retriever, `seed`, and the attributes of `ALSConfig`.
+        Params by name: those of every retriever, `seed`, and the fields of `ALSConfig`.
 
     Notes
     -----
-    Raw ids of any type are numbered on Spark: items by their place in the catalogue, users within
-    hash partitions, never all in one place; 2**31 / num_user_blocks users fit into a partition.
-    Ratings reach MLlib sorted, in partitions that follow from the data and `num_user_blocks`
-    alone, so the same events and seed give the same vectors in whatever order and partitions they
-    came (on several machines, up to the order in which MLlib adds up floats).
+    Raw ids of any type are numbered on Spark: items by their position in the catalogue, users
+    within hash partitions, so that no task or machine holds all users. A partition can have
+    2**31 / num_user_blocks users. MLlib gets the ratings sorted, in partitions that depend only on
+    the data and `num_user_blocks`, so the same events and seed give the same vectors, whatever the
+    order and the partitions of the events (on several machines, apart from rounding, which depends
+    on the order in which MLlib sums).
 
-    Shuffles the events once, and the vectors twice a round. Time of a round is about
-    pairs * rank^2 + (users + items) * rank^3.
+    The events are shuffled once, and the vectors twice per iteration. The time of an iteration is
+    in proportion to pairs * rank^2 + (users + items) * rank^3.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
     model_class = ALSModel
 
-    seed = Param(Params._dummy(), "seed", "of the random start", TypeConverters.toInt)
+    seed = Param(Params._dummy(), "seed", "seed of the initial vectors", TypeConverters.toInt)
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
         config, user, item = self.config, self.get("user_col"), self.get("item_col")
