@@ -88,8 +88,10 @@ results: install
 
 # Needs the tables of `make ml-1m`, and recommend.py also the run of conf/dssm_batch_neg_ml_1m.yaml.
 bench: install
+	$(SUBMIT) benchmarks/encode.py
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
+	$(SUBMIT) benchmarks/approximate.py
 	$(SUBMIT) benchmarks/neighbours.py
 	$(SUBMIT) benchmarks/neighbours.py --items 1000000 --reference-queries 500
 	$(SUBMIT) benchmarks/evaluation.py

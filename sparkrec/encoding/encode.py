@@ -93,13 +93,11 @@ def encode_rows(
     names = [name for field, width in fields.items() for name in column_names(field, width)]
     schema = T.StructType(
         [
-            T.StructField(HELD_OUT, T.BooleanType()),
             T.StructField(_ORDER, T.LongType()),
             *(T.StructField(name, T.LongType(), nullable=False) for name in names),
         ]
     )
     encoder = _RowEncoder(user_encoder, item_column, negatives, schema.names)
-    encoded = source.mapInArrow(encoder, schema)
     counts = {
         row[HELD_OUT]: row["n"]
         for row in source.groupBy(HELD_OUT).agg(F.count("*").alias("n")).collect()
@@ -110,8 +108,11 @@ def encode_rows(
     with publish(path, "encoded", about={"rows": rows}) as staging:
         for part, held in (("fit", False), ("held_out", True)):
             if counts.get(held):
-                chosen = encoded.where(F.col(HELD_OUT) == held)
-                _write(chosen, names, counts[held], storage.join(staging, part), workers)
+                # Spark moves no filter across mapInArrow: behind it, every row would be encoded
+                # once for each part.
+                chosen = source.where(F.col(HELD_OUT) == held).drop(HELD_OUT)
+                encoded = chosen.mapInArrow(encoder, schema)
+                _write(encoded, names, counts[held], storage.join(staging, part), workers)
     return Encoded(path, storage.join(path, "fit"), fields, rows)
 
 
@@ -199,7 +200,7 @@ class _RowEncoder:
         for batch in batches:
             columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
             users = np.asfortranarray(self.user_encoder.encode(batch))
-            arrays = [columns[HELD_OUT], columns[_ORDER], *map(pa.array, users.T)]
+            arrays = [columns[_ORDER], *map(pa.array, users.T)]
             items = self.catalogue.index(columns[self.item_column])
             if np.any(items < FIRST_ITEM):
                 raise DataError(f"a training row has a {self.item_column} that no event has")

@@ -1,9 +1,12 @@
 """encode_rows: what is written, in which order, in how many row groups, and what is refused."""
 
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
@@ -28,7 +31,7 @@ def catalogue() -> Catalogue:
     return Catalogue(pa.array(range(100, 100 + ITEMS)), np.ones(ITEMS, np.int64))
 
 
-def encoder() -> FeatureEncoder:
+def encoder() -> QueryEncoder:
     table = pa.table(
         {
             "user_id": range(USERS),
@@ -36,7 +39,18 @@ def encoder() -> FeatureEncoder:
         }
     )
     empty = FeatureEncoder(SCHEMA, {"recent": 2}, np.zeros(0, np.uint64))
-    return empty.grow(empty.distinct_hashes(table))
+    return QueryEncoder(SCHEMA, empty.grow(empty.distinct_hashes(table)), catalogue())
+
+
+@dataclass(frozen=True, eq=False)
+class NotingEncoder(QueryEncoder):
+    """Leaves a file for every batch that it encodes, named for the number of its rows."""
+
+    folder: Path = Path()
+
+    def encode(self, table: pa.Table | pa.RecordBatch) -> npt.NDArray[np.int64]:
+        (self.folder / f"{table.num_rows}-{uuid.uuid4()}").touch()
+        return super().encode(table)
 
 
 def rows(spark: SparkSession, count: int = 400) -> DataFrame:
@@ -69,6 +83,11 @@ def groups(path: str) -> list[int]:
 
 
 def expected(train: DataFrame) -> list[tuple[int, ...]]:
+    """The encoded rows, sorted."""
+    return sorted(ordered(train))
+
+
+def ordered(train: DataFrame) -> list[tuple[int, ...]]:
     """The encoded rows, by a loop over the raw ones."""
     table = train.toArrow()
     users = encoder().encode(table)
@@ -76,7 +95,7 @@ def expected(train: DataFrame) -> list[tuple[int, ...]]:
     for user, row in zip(users.tolist(), table.to_pylist(), strict=True):
         negatives = [item - 98 for item in row["negatives"]]
         lines.append((*user, row["item_id"] - 98, *negatives, *[0] * (2 - len(negatives))))
-    return sorted(lines)
+    return lines
 
 
 def lines_of(table: pa.Table) -> list[tuple[int, ...]]:
@@ -98,6 +117,32 @@ def test_rows_and_fields(spark: SparkSession, tmp_path: Path) -> None:
     fit = read(encoded.fit_path)
     assert sorted(lines_of(fit)) == expected(train.where("NOT is_validation"))
     assert read_manifest(encoded.path)["rows"] == 400
+
+
+def test_every_part_has_its_own_rows_in_their_order(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File by file as Spark places the raw rows of the part."""
+    monkeypatch.setattr("sparkrec.encoding.encode._ROWS_PER_GROUP", 100)
+    train = rows(spark, 700).cache()
+    encoded = encode(train, tmp_path / "rows", workers=2, seed=3)
+    hashed = [name for name in sorted(train.columns) if name != "is_validation"]
+    keyed = train.withColumn("key", F.xxhash64(F.lit(3), *hashed))
+    for part, mark, files in (("fit", False, 8), ("held_out", True, 2)):
+        raw = keyed.where(F.col("is_validation") == mark).repartition(files, "key")
+        placed = raw.sortWithinPartitions("key").withColumn("file", F.spark_partition_id())
+        wanted = [ordered(placed.where(f"file = {file}")) for file in range(files)]
+        paths = parquet_files(pyarrow.fs.LocalFileSystem(), f"{encoded.path}/{part}")
+        found = [lines_of(pyarrow.parquet.ParquetFile(path).read()) for path in sorted(paths)]
+        assert found == wanted
+
+
+def test_every_row_is_encoded_once(spark: SparkSession, tmp_path: Path) -> None:
+    noting = NotingEncoder(SCHEMA, encoder().features, catalogue(), folder=tmp_path / "noted")
+    noting.folder.mkdir()
+    encode_rows(rows(spark), "item_id", noting, str(tmp_path / "rows"), 1, 1)
+    counts = [int(path.name.split("-")[0]) for path in noting.folder.iterdir()]
+    assert sum(counts) == 400
 
 
 def test_short_negatives_are_padded_with_zeros(spark: SparkSession, tmp_path: Path) -> None:

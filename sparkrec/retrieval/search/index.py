@@ -2,9 +2,9 @@
 
 `Flat` is exact: scores come from a blocked matrix product over the vectors that the faiss index
 holds, seen items are masked inside it, and ties go by item id, so results are deterministic.
-`IVF<lists>,Flat` and `HNSW<links>` are faiss's approximate indexes: where seen items are excluded
-or candidates restricted, every query is searched with a selector of its own; a query may then find
-fewer than k, and ties have no promised order.
+`IVF<lists>,Flat` and `HNSW<links>` are faiss's approximate indexes: more than k items are found for
+all queries at once, and the seen ones left out; where too few are left, a query is searched again
+with a selector of its own. It may still find fewer than k, and ties have no promised order.
 """
 
 from dataclasses import dataclass, field
@@ -14,9 +14,14 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from sparkrec.compiled import compiled
 from sparkrec.errors import ConfigError
 from sparkrec.retrieval.search.settings import INDEX_KINDS, Retrieval
 from sparkrec.retrieval.search.topk import Floats, Ints, best_of
+
+# Items found beyond k, at most. A query that has seen more rarely has as many among its best, and
+# a user with a long history must not make all others of the batch dear.
+_MOST_BEYOND = 256
 
 
 @dataclass(eq=False)
@@ -121,22 +126,22 @@ class VectorIndex:
         seen: tuple[Ints, Ints] | None,
         allowed: npt.NDArray[np.bool_] | None,
     ) -> tuple[Floats, Ints]:
-        k = min(k, self.faiss_index.ntotal)
+        items = self.faiss_index.ntotal
+        k = min(k, items)
         queries = np.ascontiguousarray(queries, np.float32)
-        if seen is None and allowed is None:
-            return self.faiss_index.search(queries, k, params=self._parameters(None))
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        found = np.full((len(queries), k), -1, np.int64)
-        bits = np.ones(self.faiss_index.ntotal, bool) if allowed is None else allowed
-        for row in range(len(queries)):
-            mask = bits
-            if seen is not None:
-                low, high = np.searchsorted(seen[0], (row, row + 1))
-                mask = bits.copy()
-                mask[seen[1][low:high]] = False
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        parameters = self._parameters(None if allowed is None else _selector(allowed))
+        if seen is None:
+            return self.faiss_index.search(queries, k, params=parameters)
+        starts = np.searchsorted(seen[0], np.arange(len(queries) + 1))
+        most = int(np.diff(starts).max(initial=0))
+        wide = min(k + min(most, _MOST_BEYOND), items)
+        wide_scores, wide_found = self.faiss_index.search(queries, wide, params=parameters)
+        scores, found, again = _first_unseen(wide_scores, wide_found, starts, seen[1], items, k)
+        for row in np.flatnonzero(again):
+            mask = np.ones(items, bool) if allowed is None else allowed.copy()
+            mask[seen[1][starts[row] : starts[row + 1]]] = False
             scores[row], found[row] = self.faiss_index.search(
-                queries[row : row + 1], k, params=self._parameters(selector)
+                queries[row : row + 1], k, params=self._parameters(_selector(mask))
             )
         return scores, found
 
@@ -144,3 +149,43 @@ class VectorIndex:
         if self.settings.index.startswith("HNSW"):
             return faiss.SearchParametersHNSW(sel=selector, efSearch=self.settings.ef_search)
         return faiss.SearchParametersIVF(sel=selector, nprobe=self.settings.nprobe)
+
+
+def _selector(mask: npt.NDArray[np.bool_]) -> Any:
+    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+
+
+@compiled
+def _first_unseen(
+    scores: Floats, found: Ints, starts: Ints, seen: Ints, items: int, k: int
+) -> tuple[Floats, Ints, npt.NDArray[np.bool_]]:
+    """The first k of each row that the row has not seen, and whether seen items left it short.
+
+    Parameters
+    ----------
+    starts
+        [rows + 1]: row r has seen `seen[starts[r]:starts[r + 1]]`.
+    """
+    rows, width = found.shape
+    kept_scores = np.full((rows, k), -np.inf, np.float32)
+    kept = np.full((rows, k), -1, np.int64)
+    short = np.zeros(rows, np.bool_)
+    marked = np.zeros(items, np.bool_)
+    for row in range(rows):
+        own = seen[starts[row] : starts[row + 1]]
+        for item in own:
+            marked[item] = True
+        place, passed = 0, 0
+        for column in range(width):
+            item = found[row, column]
+            if place == k or item < 0:
+                break
+            if marked[item]:
+                passed += 1
+            else:
+                kept_scores[row, place], kept[row, place] = scores[row, column], item
+                place += 1
+        short[row] = place < k and passed > 0
+        for item in own:
+            marked[item] = False
+    return kept_scores, kept, short

@@ -161,3 +161,60 @@ def test_more_lists_than_items_is_an_error() -> None:
 def test_unknown_kinds_are_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="index must be Flat"):
         Retrieval(index=kind)
+
+
+def clustered(rows: int, seed: int) -> Floats:
+    """Unit vectors around 12 centres, so that those seen by a query are close to each other."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(6).standard_normal((12, DIM))
+    vectors = centres[rng.integers(0, 12, rows)] + 0.4 * rng.standard_normal((rows, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def one_by_one(
+    index: VectorIndex, queries: Floats, seen: Pairs, allowed: npt.NDArray[np.bool_] | None
+) -> list[list[int]]:
+    """Every query searched alone, among the items that it may be given."""
+    found = []
+    for row, query in enumerate(queries):
+        mask = np.ones(index.faiss_index.ntotal, bool) if allowed is None else allowed.copy()
+        mask[seen[1][seen[0] == row]] = False
+        found.append(index.search(query[None], K, allowed=mask)[1][0].tolist())
+    return found
+
+
+@pytest.mark.parametrize("settings", APPROXIMATE, ids=lambda s: s.index)
+@pytest.mark.parametrize("with_allowed", [False, True])
+@pytest.mark.parametrize("beyond", [256, 25, 1], ids=lambda n: f"{n} beyond k")
+def test_approximate_search_loses_nothing_to_the_seen_items(
+    settings: Retrieval, with_allowed: bool, beyond: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recall is at least that of a search of each query alone; queries see 0 to 60 of their best.
+
+    With 25 items found beyond k some queries are left short, with 1 most are.
+    """
+    monkeypatch.setattr("sparkrec.retrieval.search.index._MOST_BEYOND", beyond)
+    vectors, queries = clustered(3000, 7), clustered(QUERIES, 8)
+    allowed = np.random.default_rng(9).random(3000) < 0.6 if with_allowed else None
+    exact = queries @ vectors.T
+    if allowed is not None:
+        exact[:, ~allowed] = -np.inf
+    seen_each = np.random.default_rng(10).integers(0, 61, QUERIES)
+    rows = np.repeat(np.arange(QUERIES), seen_each)
+    best = np.argsort(-exact, axis=1)
+    items = np.concatenate([row[:count] for row, count in zip(best, seen_each, strict=True)])
+    exact[rows, items] = -np.inf
+    wanted = np.argsort(-exact, axis=1)[:, :K].tolist()
+
+    index = VectorIndex.build(vectors, settings, np.arange(3000))
+    scores, found = index.search(queries, K, (rows, items), allowed)
+
+    def recall(answers: list[list[int]]) -> int:
+        return sum(len(set(a) & set(b)) for a, b in zip(answers, wanted, strict=True))
+
+    assert recall(found.tolist()) >= recall(one_by_one(index, queries, (rows, items), allowed))
+    assert recall(found.tolist()) > 0.9 * found.size
+    assert np.all(np.diff(scores, axis=1) <= 0)
+    row, place = np.nonzero(found >= 0)
+    # Seen items, and those that are not allowed, are -inf here.
+    assert np.allclose(scores[row, place], exact[row, found[row, place]], atol=1e-5)
