@@ -67,8 +67,7 @@ def rows(spark: SparkSession, count: int = 400) -> DataFrame:
 
 
 def encode(train: DataFrame, path: Path, workers: int = 1, seed: int = 1) -> Encoded:
-    users = QueryEncoder(SCHEMA, encoder(), catalogue())
-    return encode_rows(train, "item_id", users, str(path), workers, seed)
+    return encode_rows(train, "item_id", encoder(), str(path), workers, seed)
 
 
 def read(path: str) -> pa.Table:
