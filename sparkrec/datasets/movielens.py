@@ -1,11 +1,11 @@
-"""MovieLens-1M and MovieLens-100K, from the files that GroupLens ships to canonical tables.
+"""MovieLens-1M and MovieLens-100K, from GroupLens's files to canonical tables.
 
-Both are small enough (25 MB) to be parsed on the driver, in Arrow, which is also what makes
-`position` exact: it is the number of the line in the raw file, and no split of the file by Spark
-can disturb it. For larger MovieLens releases (CSV), use `sparkrec.datasets.tables`.
+Both are small enough (25 MB) to be parsed on the driver, with Arrow. This also makes `position`
+exact: it is the line number in the raw file, however Spark would split the file. For larger
+MovieLens releases (CSV), use `sparkrec.datasets.tables`.
 
-The data: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS
-2015. Its terms forbid redistribution: fetch it with `python -m sparkrec.datasets.download`.
+Source: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS
+2015. The licence forbids redistribution; download it with `python -m sparkrec.datasets.download`.
 """
 
 import re
@@ -51,12 +51,12 @@ class PrepareMovieLens:
     Attributes
     ----------
     variant
-        `1m` or `100k`: which files to expect.
+        Format of the files: `1m` or `100k`.
     output_path
-        Root of the tables: `events`, `users` and `items` appear below it.
+        Root of the tables `events`, `users` and `items`.
     max_bad_rows
-        How many bad lines to leave out, over all three files, before the job fails. The default
-        is 0.1% of ML-1M's ratings; the files as GroupLens ships them have none.
+        Maximum number of bad lines in all three files together; they are left out. With more the
+        job fails. The default is 0.1% of ML-1M's ratings; GroupLens's files have no bad line.
     """
 
     job: Literal["prepare_ml_1m"]
@@ -75,7 +75,7 @@ class PrepareMovieLens:
 
 @dataclass(frozen=True)
 class _RawFile:
-    """How one raw file reads: a pattern with a group per column, all lines of another shape bad."""
+    """Format of a raw file: a pattern with a group per column; lines that do not match are bad."""
 
     name: str
     pattern: str
@@ -96,7 +96,7 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
     Raises
     ------
     StorageError
-        A raw file is missing, or the output belongs to something else.
+        A raw file is missing, or another job or program wrote the output.
     DataError
         A raw file is empty, or there are more than `max_bad_rows` bad lines: another number of
         fields, a field that is not a number, a rating outside 1..5, or the key of an earlier line.
@@ -116,8 +116,8 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
 def _read(config: PrepareMovieLens, raw: _RawFile, earlier: int) -> tuple[pa.Table, int]:
     path = storage.join(config.input.path, raw.name)
     try:
-        # Latin-1 maps every byte to a character, so this cannot fail; splitlines() would also
-        # break at characters such as \x85, which stand in titles.
+        # Latin-1 maps every byte to a character, so this cannot fail. splitlines() would also split
+        # at characters such as \x85, which occur in titles.
         lines = storage.read_bytes(path).decode("latin-1").split("\n")
     except StorageError as error:
         raise StorageError(
@@ -188,7 +188,7 @@ def _movies(parsed: pa.Table, line: np.ndarray) -> pa.Table:
 
 
 def year_of(title: str) -> int | None:
-    """The year of release that a MovieLens title ends with: `Heat (1995)` gives 1995."""
+    """The year of release at the end of a MovieLens title: `Heat (1995)` gives 1995."""
     years = re.findall(r"\((\d{4})\)", title)
     return int(years[-1]) if years else None
 

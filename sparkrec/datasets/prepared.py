@@ -1,4 +1,4 @@
-"""What every data set has in common: the limit on bad rows, and three tables published together."""
+"""Shared by all data sets: the limit on bad rows, and publishing the tables."""
 
 import logging
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a preparation wrote; `str` of it is the summary that a job prints.
+    """The result of a preparation; `str` of it is the summary that a job prints.
 
     Attributes
     ----------
     path
         Root of the tables.
     rows
-        Rows of each table, by its folder's name.
+        Number of rows of each table, by the name of its folder.
     bad_rows
-        Raw rows that could not be used, by where or why.
+        Number of raw rows that could not be used, by table or reason.
     left_out
-        Good raw rows that a rule left out, by rule.
+        Number of good raw rows that a rule left out, by rule.
     notes
-        Further facts worth a look, such as the range of dates.
+        Other facts, such as the range of dates.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Prepared:
 
 
 def check_outputs(output_path: str, names: tuple[str, ...], made_by: str, overwrite: bool) -> None:
-    """Raise StorageError before any work if a table of the output belongs to something else."""
+    """Raise StorageError, before any work, if something else wrote a table of the output."""
     for name in names:
         check_output(storage.join(output_path, name), made_by, overwrite)
 
@@ -63,7 +63,7 @@ def publish_tables(
     overwrite: bool,
     about: Mapping[str, object],
 ) -> dict[str, int]:
-    """Publish each table as `{output_path}/{name}`; returns the rows of each."""
+    """Publish each table as `{output_path}/{name}`; returns the number of rows of each."""
     return {
         name: write_table(frame, storage.join(output_path, name), made_by, overwrite, dict(about))[
             "rows"
@@ -73,16 +73,20 @@ def publish_tables(
 
 
 def check_bad_rows(where: str, bad: int, limit: int, first: str, earlier: int = 0) -> None:
-    """Log the bad rows of an input, or raise DataError where there are more than `limit`.
+    """Log the bad rows of an input, or raise DataError if there are more than `limit`.
 
     Parameters
     ----------
     where
-        The input: a file, or the key of the conf with its path.
+        The input: a file, or the key of the conf and its path.
+    bad
+        Number of bad rows of the input.
+    limit
+        Maximum number of bad rows.
     first
-        The first bad row: where it stands, its text, and what is wrong with it.
+        Description of the first bad row: its place, its text, and what is wrong with it.
     earlier
-        Bad rows of the inputs before, under the same limit.
+        Number of bad rows of earlier inputs, which count towards the same limit.
     """
     counted = f"{bad:,} bad row{'' if bad == 1 else 's'}"
     if earlier:

@@ -1,8 +1,9 @@
 """RecSys Challenge 2015: clicks of an online shop, in anonymous sessions.
 
-Two forms are read: the challenge's own `yoochoose-clicks.dat` (session, time, item, category; no
-header), which is filtered and split as GRU4Rec's authors do, and files that they have prepared so
-already (`SessionId`, `ItemId`, `Time`, tab-separated, one file for train and one for test).
+Two formats can be read: `yoochoose-clicks.dat` of the challenge (session, time, item, category; no
+header), which is filtered and split as in the code of GRU4Rec's authors; and files that were
+prepared by that code (`SessionId`, `ItemId`, `Time`, tab-separated, one file for train and one for
+test).
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +27,17 @@ _DAY = 86_400
 
 @dataclass(frozen=True)
 class RSC15Input:
-    """Either the raw `clicks`, or prepared files `train` and `test`."""
+    """Either `clicks`, or `train` and `test`.
+
+    Attributes
+    ----------
+    clicks
+        The raw file of the challenge.
+    train
+        Prepared file of the train sessions.
+    test
+        Prepared file of the test sessions.
+    """
 
     clicks: str | None = None
     train: str | None = None
@@ -44,13 +55,16 @@ class PrepareRSC15:
 
     Attributes
     ----------
+    output_path
+        Folder of the tables `train` and `test`.
     test_days
-        Of raw clicks: sessions that end in so many last days are test. The authors' code takes 1.
+        For raw clicks, the sessions that end in this number of last days are test sessions. The
+        authors' code uses 1.
     min_item_events
-        Of raw clicks: items with fewer events are left out, and sessions of one event, before and
-        after.
+        For raw clicks, minimum number of events of an item. Sessions with a single event are left
+        out before and after this filter.
     max_bad_rows
-        How many bad rows of a file to leave out before the job fails.
+        Maximum number of bad rows of a file; they are left out. With more the job fails.
     """
 
     job: Literal["prepare_rsc15"]
@@ -70,12 +84,12 @@ class PrepareRSC15:
 
 
 def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
-    """Write `train` (events; a session is the user) and `test` (queries of `session_next`).
+    """Write `train` (events, with the session as user) and `test` (queries of `session_next`).
 
     Raises
     ------
     StorageError
-        An input is missing, or the output belongs to something else.
+        An input is missing, or another job or program wrote the output.
     DataError
         A file has more bad rows than `max_bad_rows`, or train or test is empty.
     """
@@ -92,8 +106,8 @@ def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
     try:
         if config.input.clicks is not None:
             clicks = events("clicks", _raw(config.input.clicks))
-            # Sessions, items, sessions: the authors' order, in which an item's removal may leave
-            # a session with one event but never an item with too few.
+            # The authors filter sessions, items, and sessions again. Because of the last filter
+            # every session has two events, but an item can have fewer than min_item_events.
             for sessions, items in ((2, 1), (1, config.min_item_events), (2, 1)):
                 clicks = k_core(clicks, COLUMNS, sessions, items, iterate=False)
             train, test = last_sessions(clicks, COLUMNS, config.test_days * _DAY)

@@ -1,8 +1,9 @@
-"""Sessions as lines of text, the form that PaddleRec's GRU4Rec reads, to events and back.
+"""Converts sessions between events and text lines, the format of PaddleRec's GRU4Rec.
 
-A line is a session: the numbers of its items in order, with spaces between. Beside it may stand a
-vocabulary, one item a line, whose line number (from 0) is the item's number; without one the
-numbers are the items. Session files are any number of text files in one folder.
+A line is a session: the numbers of its items in order, separated by spaces. A vocabulary can give
+the items of the numbers: it has one item per line, and the line number (from 0) is the item's
+number. Without a vocabulary the numbers are the items. The session files are any number of text
+files in a folder.
 """
 
 import logging
@@ -36,12 +37,13 @@ class SessionTextInput:
     Attributes
     ----------
     sessions
-        A text file or a folder of text files.
+        Text file, or folder of text files.
     events
-        A published events table; `columns.user` is the session.
+        Published events table; `columns.user` is the session.
     vocabulary
-        The items' numbers. To write: by default all items of the events, in their order, which
-        makes a new vocabulary; items that a given one lacks are left out and counted.
+        File with the items by number. When text is written, the default is a new vocabulary with
+        all items of the events, sorted; events of items that a given vocabulary does not have are
+        left out and counted.
     """
 
     sessions: str | None = None
@@ -60,9 +62,10 @@ class SessionText:
     Attributes
     ----------
     output_path
-        To read: the events table. To write: a folder with `sessions/` and `vocab.txt`.
+        With `input.sessions`, the events table. With `input.events`, a folder with `sessions/` and
+        `vocab.txt`.
     max_bad_rows
-        How many bad lines to leave out before the job fails.
+        Maximum number of bad lines; they are left out. With more the job fails.
     """
 
     job: Literal["session_text"]
@@ -78,18 +81,18 @@ class SessionText:
 def convert(spark: SparkSession, config: SessionText) -> str:
     """Run the job; returns a line that says what was written.
 
-    Read, an event has the session (its line's number in all files, from 0), the item (text with a
-    vocabulary, else long), its place in the session as timestamp, and its position. Sessions are
-    read by the driver; they are written by Spark, in the order of their ids over the files. A
-    session that would have no item is left out.
+    An event that is read from text has the session (the number of its line in all files, from 0),
+    the item (text with a vocabulary, otherwise long), its place in the session as timestamp, and
+    its position. The driver reads the sessions. Spark writes them, in the order of their ids over
+    the files. Sessions without an item are left out.
 
     Raises
     ------
     StorageError
-        An input is missing, or the output belongs to something else.
+        An input is missing, or another job or program wrote the output.
     DataError
-        More lines than `max_bad_rows` are not numbers or not of the vocabulary, nothing is left, or
-        the vocabulary names an item twice.
+        More than `max_bad_rows` lines have a word that is not a number or not in the vocabulary,
+        no session is left, or the vocabulary has an item twice.
     """
     check_output(config.output_path, config.job, config.overwrite)
     if config.input.sessions is not None:
@@ -151,7 +154,7 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
         words = events.select(columns.item).distinct().orderBy(columns.item).toArrow().column(0)
         words = words.combine_chunks().cast(pa.string())
     table = pa.table({"word": words, "number": np.arange(len(words))})
-    word = F.col("word").try_cast(item)  # a word that is no such id is that of no item
+    word = F.col("word").try_cast(item)  # null for a word that is not an id of this type
     numbered = spark.createDataFrame(table).select(word.alias("_w"), "number")
     joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col("_w"), "left")
     numbers = Columns(columns.user, "number", columns.timestamp, columns.position)

@@ -1,8 +1,8 @@
-"""Events made with a seed: as many as wanted, with a popularity and a structure that are known.
+"""Synthetic events of any number, made with a seed, with known popularity and structure.
 
-For benchmarks and growth curves. Items are drawn by Zipf's law, and after each event a user goes on
-to one of a few successors of its item, or to a new draw: what a model of item pairs or of sequences
-can find is there, and is the same for every size.
+They are for benchmarks and growth curves. Items are drawn by Zipf's law. The next item of a user is
+one of a few successors of the last item, or a new draw. So the data has a structure that models of
+item pairs and of sequences can learn, and that is the same for every size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ from sparkrec.session import slots
 Ints = npt.NDArray[np.int64]
 
 _ITEMS_STREAM = 2**64 - 1
-_WALKS_A_BLOCK = 1000
-_BLOCKS_A_TASK = 10
+_CHUNK_WALKS = 1000
+_TASK_CHUNKS = 10
 _START = 1_600_000_000
 _YEAR = 365 * 86_400
 _LONGEST_PAUSE = 600
@@ -31,25 +31,26 @@ _LONGEST_PAUSE = 600
 
 @dataclass(frozen=True)
 class Shape:
-    """What the events are like.
+    """Properties of the events.
 
     Attributes
     ----------
     items
-        Items, the r-th most popular (from 1) about as 1 / r (Zipf's law with exponent 1).
+        Number of items. The r-th most popular item (from 1) has a share of about 1 / r (Zipf's law
+        with exponent 1).
     events_per_user
-        Mean events of a user; single users have between a tenth and 1.9 times as many.
+        Mean number of events of a user; a user has between 0.1 and 1.9 times as many.
     follow
         Probability that the next item is a successor of the last one.
     successors
-        How many an item has, all equally likely. They are at most 8 times more or less popular
-        than itself: that keeps the popularity what it is.
+        Number of successors of an item, all equally likely. They are at most 8 times more or less
+        popular than the item, so that the distribution of popularity does not change.
     heavy_user_events
-        Events of one more user, on top of the others.
+        Number of events of one additional user.
     common_item
-        The first event of every user is the most popular item.
+        Whether the first event of every user has the most popular item.
     text_ids
-        Ids are text, `user-7` and `item-7`.
+        Whether ids are text, such as `user-7` and `item-7`.
     """
 
     items: int = 20_000
@@ -82,19 +83,19 @@ def synthetic_events(
     Parameters
     ----------
     events
-        How many, without those of the heavy user.
+        Number of events, without those of the heavy user.
     seed
         Events are a function of (events, seed, shape), however they are partitioned.
     columns
         Names of the four columns.
     shape
-        The defaults of `Shape` without one.
+        Properties of the events; by default the defaults of `Shape`.
 
     Returns
     -------
     DataFrame
         User and item (int64, or text), timestamp (int64, seconds) and position (int64, distinct
-        from 0, a user's events one after another). Item ids tell nothing about popularity.
+        from 0, consecutive for the events of a user). Item ids are independent of popularity.
 
     Raises
     ------
@@ -103,17 +104,17 @@ def synthetic_events(
 
     Notes
     -----
-    Made on the executors in blocks of 1,000 users, each with a counter-based generator (Philox,
-    Salmon et al. 2011) of its own, when the frame is computed: persist or write it to use it twice.
-    A task holds one block, 100,000 events by default.
+    The executors make the events in chunks of 1,000 users whenever the frame is computed, so
+    persist or write it to use it twice. Each chunk has its own counter-based generator (Philox,
+    Salmon et al. 2011). A task holds one chunk in memory, 100,000 events by default.
     """
     if events < 1:
         raise ConfigError("events must be at least 1")
     names = columns or Columns()
     walker = _Walker(events, seed, shape or Shape())
-    blocks = -(-walker.walks // _WALKS_A_BLOCK)
-    tasks = min(blocks, max(slots(spark), blocks // _BLOCKS_A_TASK))
-    found = spark.range(0, blocks, 1, tasks).mapInArrow(
+    chunks = -(-walker.walks // _CHUNK_WALKS)
+    tasks = min(chunks, max(slots(spark), chunks // _TASK_CHUNKS))
+    found = spark.range(0, chunks, 1, tasks).mapInArrow(
         walker.run, "user long, item long, timestamp long, position long"
     )
     ids = {name: F.col(name) for name in ("user", "item")}
@@ -131,7 +132,7 @@ def synthetic_events(
 
 @dataclass(frozen=True)
 class _Walker:
-    """Users as walks over the items; the heavy user is many walks, one after another."""
+    """Users are walks over the items; the heavy user is a series of walks."""
 
     events: int
     seed: int
@@ -146,16 +147,16 @@ class _Walker:
         return self.users - (-self.shape.heavy_user_events // self.shape.events_per_user)
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The events of each block whose number comes in."""
+        """Yield the events of the chunks with the given numbers."""
         for batch in batches:
-            for block in batch.column("id").to_pylist():
-                yield self.block(block)
+            for chunk in batch.column("id").to_pylist():
+                yield self.chunk(chunk)
 
-    def block(self, number: int) -> pa.RecordBatch:
-        """The events of one block of walks."""
+    def chunk(self, number: int) -> pa.RecordBatch:
+        """The events of one chunk of walks."""
         random = self._random(number)
-        first = number * _WALKS_A_BLOCK
-        walks = np.arange(first, min(first + _WALKS_A_BLOCK, self.walks))
+        first = number * _CHUNK_WALKS
+        walks = np.arange(first, min(first + _CHUNK_WALKS, self.walks))
         lengths = self._lengths(walks, random)
         items = self._items(len(walks), int(lengths.max()), random)
         starts = _START + random.integers(0, _YEAR, len(walks))
@@ -181,7 +182,7 @@ class _Walker:
         )
 
     def _lengths(self, walks: Ints, random: np.random.Generator) -> Ints:
-        """Events of each walk: two neighbours have twice the mean between them."""
+        """Number of events of each walk; two consecutive walks have twice the mean together."""
         mean = self.shape.events_per_user
         more = random.integers(0, mean - mean // 10, len(walks) // 2 + 1).repeat(2)[: len(walks)]
         lengths = mean + np.where(walks % 2 == 0, more, -more)
@@ -194,7 +195,7 @@ class _Walker:
 
     @property
     def _missing(self) -> int:
-        """Events that the heavy user's last walk lacks of the mean."""
+        """Number of events by which the heavy user's last walk is shorter than the mean."""
         return -self.shape.heavy_user_events % self.shape.events_per_user
 
     def _items(self, walks: int, steps: int, random: np.random.Generator) -> Ints:
@@ -216,8 +217,8 @@ class _Walker:
         random = self._random(_ITEMS_STREAM)
         shares = np.cumsum(1.0 / np.arange(1, self.shape.items + 1))
         shares /= shares[-1]
-        # By Zipf's law, ranks are spread evenly over their logarithms. A step to both sides there,
-        # reflected at the ends, leaves them so.
+        # By Zipf's law, the logarithm of the rank is uniform. A symmetric step on that scale, with
+        # reflection at the ends, keeps it uniform.
         ranks = 1.0 + np.arange(self.shape.items)[:, None]
         inside, step = random.random((2, self.shape.items, self.shape.successors))
         end = np.log(self.shape.items + 1.0)

@@ -1,8 +1,8 @@
-"""Your own events, users and items (parquet, CSV or Spark tables) to canonical tables.
+"""Prepares canonical tables from your own events, users and items (parquet, CSV or Spark tables).
 
-The config says which raw column plays which part; everything else has a default. Nothing is lost
-silently: each row left out is counted under its reason, and more bad rows than `max_bad_rows`
-fail the job with the first of them.
+The config gives the role of each raw column; everything else has a default. No row is lost
+silently: rows that are left out are counted by reason, and if there are more bad rows than
+`max_bad_rows`, the job fails and shows the first of them.
 """
 
 import datetime as dt
@@ -35,7 +35,7 @@ class FeaturesSource(Source):
     Attributes
     ----------
     key
-        Raw column with the key. The other columns are carried as they are.
+        Raw column of the user or item id. All other columns are copied.
     """
 
     key: str
@@ -43,7 +43,17 @@ class FeaturesSource(Source):
 
 @dataclass(frozen=True)
 class OwnInput:
-    """The raw tables; users and items are made of the events' own where they are not given."""
+    """The raw tables.
+
+    Attributes
+    ----------
+    events
+        Raw events.
+    users
+        Raw features of users; by default the table `users` has the user ids of the events only.
+    items
+        Raw features of items; by default the table `items` has the item ids of the events only.
+    """
 
     events: EventsSource
     users: FeaturesSource | None = None
@@ -57,11 +67,11 @@ class PrepareOwn:
     Attributes
     ----------
     columns
-        Names of the columns in the tables written.
+        Names of the columns in the tables that are written.
     output_path
-        Root of the tables: `events`, `users` and `items` appear below it.
+        Root of the tables `events`, `users` and `items`.
     max_bad_rows
-        How many bad rows to leave out, in each raw table, before the job fails.
+        Maximum number of bad rows of a raw table; they are left out. With more the job fails.
     """
 
     job: Literal["prepare"]
@@ -81,21 +91,22 @@ class PrepareOwn:
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     """Write the events, users and items of your own data.
 
-    - `events`: user, item (text or integer), timestamp long (seconds), position long, and what is
-      configured of session, rating (double), event_type and `keep_columns`. `position` is the
-      event's rank, from 0, in the order of (time to the microsecond, place in the input);
-      `raw.ranking` says what is promised.
-    - `users`, `items`: one row a key, for every key of the events and of the given table; keys
-      that the given table lacks have nulls.
+    - `events`: user, item (text or integer), timestamp long (seconds), position long, and, if they
+      are configured, session, rating (double), event_type and `keep_columns`. `position` is the
+      rank of the event, from 0, in the order of (time to the microsecond, place in the input); see
+      `raw.ranking` for its guarantees.
+    - `users`, `items`: one row per id, for every id of the events and of the given table; ids that
+      are not in the given table have nulls.
 
     Raises
     ------
     StorageError
-        An input is missing, or the output belongs to something else.
+        An input is missing, or another job or program wrote the output.
     DataError
-        A mapped column is missing or of a type that no key can have, there are more bad rows than
-        `max_bad_rows` (no user, item or session, no readable time, no number as rating, another
-        number of fields than the header), or no event is left.
+        A mapped column is missing or has a type that is not possible for an id; there are more bad
+        rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
+        a rating that is not a number, or with another number of fields than the header); or no
+        event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config.output_path, names, config.job, config.overwrite)
@@ -110,18 +121,18 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
 
 @dataclass(frozen=True)
 class ReadEvents:
-    """Raw events as canonical ones.
+    """Raw events that were read and turned into canonical events.
 
     Attributes
     ----------
     events
-        User, item, timestamp, position, and what else the source keeps.
+        User, item, timestamp, position, and the other columns that the source keeps.
     read
-        What they are made of, persisted; to be unpersisted when they are written.
+        The frame from which they are computed, persisted. Unpersist it after they are written.
     bad_rows, left_out
-        Rows that are not among them, by reason.
+        Number of rows that are not in `events`, by reason.
     first_and_last
-        Their days.
+        Days of the first and of the last event.
     """
 
     events: DataFrame
@@ -134,7 +145,7 @@ class ReadEvents:
 def read_events(
     spark: SparkSession, source: EventsSource, names: Columns, max_bad_rows: int, key: str
 ) -> ReadEvents:
-    """Read raw events; `key` is the conf's key of the source, for messages.
+    """Read raw events; `key` is the key of the source in the conf, for messages.
 
     Raises
     ------
@@ -191,7 +202,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
 
 
 def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
-    """The event's columns in their canonical order, with the time in seconds."""
+    """The columns of events in their canonical order, with the time in seconds."""
     seconds = F.floor(F.col(ranking.MICROS) / 1_000_000).alias(names.timestamp)
     lead = (names.user, names.item, names.position)
     rest = [name for name in ranked.columns if name not in (*lead, ranking.MICROS, ORDER)]
@@ -203,7 +214,10 @@ def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
 def _features(
     spark: SparkSession, source: FeaturesSource, keys: DataFrame, table: str, max_bad_rows: int
 ) -> tuple[DataFrame, dict[str, int], int]:
-    """One row a key, of the type that the events' keys have; bad rows; rows of repeated keys."""
+    """Features with one row per id, of the type of the ids in the events.
+
+    Also returns the number of bad rows by reason, and the number of rows with a repeated id.
+    """
     where, name = f"input.{table}", keys.columns[0]
     frame = read_source(spark, source, where)
     require(frame, {"key": source.key}, f"{where}: {source.name}")

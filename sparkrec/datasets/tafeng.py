@@ -1,8 +1,8 @@
 """Ta-Feng: grocery baskets of a wholesaler in Taiwan, November 2000 to February 2001.
 
-Read in the form in which next-basket studies share it: one JSON object, by user a list of baskets
-in the order of time, each a list of item numbers, `{"1": [[0, 1, 2], [3]], ...}`. It has no clock,
-so a basket's place among its user's stands for its time.
+It is read in the format that next-basket studies use: a JSON object that has for each user a list
+of baskets in order of time, each a list of item numbers, `{"1": [[0, 1, 2], [3]], ...}`. The format
+has no times, so the number of a basket in its user's list is used as its time.
 """
 
 import json
@@ -21,14 +21,26 @@ from sparkrec.io import storage
 
 @dataclass(frozen=True)
 class TaFengInput:
-    """The JSON file, local or on `s3://`."""
+    """Where the raw file is.
+
+    Attributes
+    ----------
+    baskets
+        The JSON file, local or on `s3://`.
+    """
 
     baskets: str
 
 
 @dataclass(frozen=True)
 class PrepareTaFeng:
-    """Config of `jobs/prepare_tafeng.py`; the table `events` appears below `output_path`."""
+    """Config of `jobs/prepare_tafeng.py`.
+
+    Attributes
+    ----------
+    output_path
+        Root of the table `events`.
+    """
 
     job: Literal["prepare_tafeng"]
     dataset: str
@@ -41,14 +53,14 @@ class PrepareTaFeng:
 def prepare_tafeng(spark: SparkSession, config: PrepareTaFeng) -> Prepared:
     """Write `events`: user_id int, item_id int, basket_id long, timestamp long, position long.
 
-    `basket_id` counts all baskets of the file, `timestamp` those of a user before it, `position`
-    the items of the file before it. An item twice in a basket is two events. The file is read by
-    the driver.
+    `basket_id` is the number of the basket in the file, `timestamp` its number among the user's
+    baskets, and `position` the number of the item in the file, all from 0. An item that occurs
+    twice in a basket is two events. The driver reads the file.
 
     Raises
     ------
     StorageError
-        The file is missing, or the output belongs to something else.
+        The file is missing, or another job or program wrote the output.
     DataError
         The file is not of the form above, or has no basket with an item.
     """

@@ -1,1 +1,1 @@
-"""Metrics with intervals, named protocols, and the report."""
+"""Metrics with confidence intervals, and evaluation protocols."""

@@ -1,11 +1,11 @@
-"""Cluster bootstrap over users on the executors, with no state and no collected users.
+"""Cluster bootstrap over users on the executors, without collecting the users.
 
-The Poisson bootstrap gives each user, in each replicate, a weight drawn from Poisson(1) in place of
-the number of times a resample of fixed size would have picked them. Users then need not know of
-each other, so a partition works alone and the partial sums add up (Hanley & MacGibbon 2006,
-Creating non-parametric bootstrap samples using Poisson frequencies; Chamandy et al. 2012,
-Estimating uncertainty for massive data streams). A weight is a pure function of (seed, user,
-replicate), so the result depends neither on partitioning nor on the order of rows.
+In each replicate of the Poisson bootstrap, each user has a weight drawn from Poisson(1) instead of
+the number of times that the user occurs in a resample of fixed size. Weights are independent, so
+each partition computes partial sums, which are added (Hanley & MacGibbon 2006, Creating
+non-parametric bootstrap samples using Poisson frequencies; Chamandy et al. 2012, Estimating
+uncertainty for massive data streams). A weight is a pure function of (seed, user, replicate), so
+the result does not depend on the partitions and the order of rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
 from sparkrec.splitmix64 import GOLDEN, finalise
 
-_USERS_A_BLOCK = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
+_CHUNK_USERS = 512  # 512 users x 1000 replicates x 8 bytes = 4 MB of weights at a time
 
 
 def _poisson_table() -> np.ndarray:
-    """Poisson(1) by inversion for each of 65536 equal slices of [0, 1)."""
+    """Poisson(1) by inversion, for each of 65536 equal intervals of [0, 1)."""
     cdf = np.cumsum([exp(-1.0) / factorial(count) for count in range(12)])
     return np.searchsorted(cdf, (np.arange(65536) + 0.5) / 65536, side="right").astype(np.float64)
 
@@ -34,8 +34,8 @@ _POISSON = _poisson_table()
 def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.ndarray:
     """Bootstrap weights of users, a pure function of (seed, user, replicate).
 
-    Each user keys a SplitMix64 stream of their own; every 64-bit word of it gives four draws of 16
-    bits, each inverted through the distribution function of Poisson(1).
+    The hash of a user is the key of a SplitMix64 stream. Every 64-bit word of the stream gives four
+    draws of 16 bits, which are inverted with the distribution function of Poisson(1).
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.nda
 
     Returns
     -------
-    float64 [users, replicates], whole numbers.
+    float64 [users, replicates], with integer values.
     """
     words = -(-replicates // 4)
     key = np.ascontiguousarray(user_hash).view(np.uint64) ^ finalise(
@@ -62,12 +62,14 @@ def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.nda
 def bootstrap_sums(
     users: DataFrame, user_hash: str, values: Sequence[str], replicates: int, seed: int
 ) -> np.ndarray:
-    """Sum columns over users, once as they are and once in each bootstrap replicate.
+    """Sum columns over users, without weights and with the weights of each bootstrap replicate.
 
     Parameters
     ----------
     users
-        One row a user: `user_hash` (bigint) and the columns of `values` (double, no nulls).
+        One row per user, with the columns of `values` (double, no nulls).
+    user_hash
+        Column of the hash of the user id (bigint).
     values
         Columns to sum.
     replicates, seed
@@ -79,8 +81,9 @@ def bootstrap_sums(
 
     Notes
     -----
-    Costs users x replicates draws, about 5 ns each, shared by the executors. A partition hands on
-    one row a replicate; the driver receives replicates + 1 rows whatever the number of users.
+    The executors make users * replicates draws, at about 5 ns each. The output of a partition has
+    one row per replicate, and the driver collects replicates + 1 rows, whatever the number of
+    users.
     """
     names = list(values)
 
@@ -90,9 +93,9 @@ def bootstrap_sums(
             hashes = batch.column(user_hash).to_numpy()
             rows = np.column_stack([batch.column(name).to_numpy() for name in names])
             sums[0] += rows.sum(axis=0)
-            for start in range(0, len(hashes), _USERS_A_BLOCK):
-                block = slice(start, start + _USERS_A_BLOCK)
-                sums[1:] += poisson_weights(hashes[block], replicates, seed).T @ rows[block]
+            for start in range(0, len(hashes), _CHUNK_USERS):
+                chunk = slice(start, start + _CHUNK_USERS)
+                sums[1:] += poisson_weights(hashes[chunk], replicates, seed).T @ rows[chunk]
         columns = [pa.array(np.arange(replicates + 1, dtype=np.int32))]
         columns += [pa.array(column) for column in np.ascontiguousarray(sums.T)]
         yield pa.RecordBatch.from_arrays(columns, names=["replicate", *names])
@@ -108,7 +111,7 @@ def bootstrap_sums(
 def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float]:
     """The percentile interval, 2.5% to 97.5%, of a ratio of sums over the replicates.
 
-    A replicate that drew no user at all is left out.
+    Replicates in which all weights are 0 are left out.
     """
     drawn = denominator > 0
     if not drawn.any():

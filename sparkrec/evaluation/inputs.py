@@ -1,4 +1,4 @@
-"""What `evaluate` takes: checked, and brought together in one row a query."""
+"""Checks the inputs of `evaluate` and joins them to one row per query."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,7 +11,7 @@ from sparkrec.session import slots
 def check_columns(
     recommendations: DataFrame, queries: DataFrame, user: str, item_counts: DataFrame
 ) -> None:
-    """Raise DataError unless the columns are there and all items are of one type."""
+    """Raise DataError unless all columns exist and all items have the same type."""
     needed = (
         ("recommendations", recommendations, ("query_id", "recommended")),
         ("queries", queries, ("query_id", user, "relevant")),
@@ -54,14 +54,14 @@ def _comparable(left: DataType, right: DataType) -> bool:
 
 
 def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: int) -> DataFrame:
-    """One row a query id of either input.
+    """Join the inputs to one row per query id of either input.
 
-    Columns: `query_id`, `user_hash` (bigint), `items` (the first `k` recommended, never null),
-    `relevant` (distinct, never null, empty where nothing counts), and `lists` and `queries`, the
-    number of rows that each input has for the query id.
+    The columns are `query_id`, `user_hash` (bigint), `items` and `scores` (the first `k`
+    recommendations, never null), `relevant` (distinct, never null, empty if the query does not
+    count), and `lists` and `queries`, the number of rows in each input with this query id.
     """
-    # Adaptive execution does not merge the small partitions of a frame that is kept, so their
-    # number follows the slots, not spark.sql.shuffle.partitions.
+    # Adaptive execution does not merge small partitions of a persisted frame, so their number is
+    # set by the task slots and not by spark.sql.shuffle.partitions.
     partitions = 2 * slots(queries.sparkSession)
     lists = recommendations.select(
         "query_id",
@@ -70,7 +70,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
     ).repartition(partitions, "query_id")
     wanted = queries.select(
         "query_id",
-        # As text, so that an id hashes alike whether it is stored as int or as bigint.
+        # As text, so that an id has the same hash whether it is stored as int or as bigint.
         F.xxhash64(F.col(user).cast("string")).alias("user_hash"),
         F.array_compact(F.array_distinct("relevant")).alias("relevant"),
     ).repartition(partitions, "query_id")
@@ -94,7 +94,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
 
 
 def check_rows(joined: DataFrame) -> None:
-    """Raise DataError for what only the rows of `join_inputs` can show."""
+    """Raise DataError for mistakes that are only visible in the rows of `join_inputs`."""
     query = F.col("query_id").cast("string")
     repeated = F.size(F.array_distinct("items")) < F.size("items")
     found = joined.agg(
@@ -117,7 +117,7 @@ def check_rows(joined: DataFrame) -> None:
 
 
 def catalogue_size(item_counts: DataFrame) -> int:
-    """Number of rows of `item_counts`, each of another item; DataError otherwise."""
+    """Number of items in `item_counts`; DataError if it is empty or has an item twice."""
     rows, items = item_counts.agg(F.count(F.lit(1)), F.count_distinct("item")).first() or (0, 0)
     if rows == 0:
         raise DataError("item_counts is empty: there is no catalogue to cover")

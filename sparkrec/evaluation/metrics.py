@@ -11,14 +11,14 @@ hit@k        1 if hits(k) > 0, else 0
 mrr@k        1 / i of the first i <= k with rel(i) = 1, else 0
 map@k        sum_{i<=k} rel(i) hits(i) / i, divided by min(|G|, k)
 ndcg@k       sum_{i<=k} rel(i) / log2(i + 1), divided by sum_{i<=min(|G|,k)} 1 / log2(i + 1)
-coverage@K   share of the catalogue that stands in at least one list's first K places
-popularity@K mean train count of the items in the lists' first K places
+coverage@K   share of the catalogue that is in the first K places of at least one list
+popularity@K mean train count of the items in the first K places of the lists
 ===========  =======================================================================
 
-A metric is the mean over queries, every query counted once. precision, recall, map and ndcg are
-those of `pyspark.ml.evaluation.RankingEvaluator` (precisionAtK, recallAtK,
-meanAveragePrecisionAtK, ndcgAtK); note the denominator of map@k, min(|G|, k), where other libraries
-divide by |G| or by hits(k). K is the largest of the ks.
+A metric is the mean over queries; all queries have the same weight. precision, recall, map and ndcg
+are equal to those of `pyspark.ml.evaluation.RankingEvaluator` (precisionAtK, recallAtK,
+meanAveragePrecisionAtK, ndcgAtK). The denominator of map@k is min(|G|, k); other libraries divide
+by |G| or by hits(k). K is the largest of the ks.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from sparkrec.errors import DataError
 from sparkrec.evaluation.bootstrap import bootstrap_sums, ratio_interval
 from sparkrec.evaluation.inputs import catalogue_size, check_columns, check_rows, join_inputs
 
-_DECIMALS = 6  # hides the order in which Spark adds floats up
+_DECIMALS = 6  # hides rounding, which depends on the order in which Spark sums
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Evaluation:
     Attributes
     ----------
     n
-        Number of queries that counted, those with at least one relevant item.
+        Number of queries that were evaluated: those with at least one relevant item.
     metrics
-        Value by name, `recall@20` and so on.
+        Value by name, such as `recall@20`.
     interval95
-        (low, high) by name, over users.
+        95% interval over users, (low, high), by name of the metric.
     """
 
     n: int
@@ -58,7 +58,7 @@ class Evaluation:
 
 
 def count_items(events: DataFrame, item: str) -> DataFrame:
-    """Count the events of each item: the `item_counts` that `evaluate` takes."""
+    """Count the events of each item; the output is the `item_counts` of `evaluate`."""
     return events.groupBy(F.col(item).alias("item")).count()
 
 
@@ -80,46 +80,47 @@ def evaluate(
         `query_id`, and `recommended: array<struct<item_id, score>>`, best first. A list for a
         query that is not evaluated is ignored.
     queries
-        `query_id`, the column named by `user`, and `relevant: array<item>`. A row without a
-        relevant item does not count. A query without recommendations misses; so do the places
-        past the end of a short list.
+        `query_id`, the column named by `user`, and `relevant: array<item>`. Rows without a relevant
+        item are not evaluated. A query without recommendations has no hit, and neither have the
+        places after the end of a short list.
     user
-        Column of the user, the unit that the intervals resample.
+        Column of the user id. Users are the units that the bootstrap resamples.
     item_counts
-        The catalogue: one row an item, with `item` and `count`, its events in train. A recommended
-        item outside it adds nothing to coverage and has popularity 0.
+        The catalogue: one row per item, with `item` and `count`, its number of events in train. A
+        recommended item that is not in it adds nothing to coverage and has popularity 0.
     ks
         Cut-offs.
     replicates, seed
         Number of bootstrap replicates, and their seed.
     ties
-        Where a relevant item stands whose score others have too: `by_id` where the list has it,
-        `conservative` behind all of them, and nowhere if they go on to the end of a full list. For
-        queries with one relevant item.
+        Rank of a relevant item that has the same score as other items. `by_id`: its place in the
+        list. `conservative`: after all items with that score; it is no hit if they reach the end of
+        a full list. `conservative` is for queries with one relevant item.
 
     Returns
     -------
     Evaluation
-        Values are rounded to 6 decimals and do not depend on how the inputs are partitioned.
+        Values are rounded to 6 decimals and do not depend on the partitions of the inputs.
 
     Raises
     ------
     DataError
-        If a column is missing, the item types differ, a `query_id` is null or stands in two rows
-        of one input, a list names an item twice, an item is counted twice, or no query counts.
+        A column is missing, the item types differ, a `query_id` is null or in two rows of one
+        input, a list has an item twice, an item is counted twice, or no query has a relevant item.
 
     Notes
     -----
-    The intervals are percentile intervals (2.5%, 97.5%) of a bootstrap over users, not rows, since
-    the rows of a user are not independent: sum(metric) / sum(rows) over the drawn users.
+    The intervals are percentile intervals (2.5%, 97.5%) of sum(metric) / sum(rows) in a bootstrap
+    over users. Rows are not resampled, because the rows of a user are not independent.
 
-    Coverage is not a mean: a resample holds 63% of the users and covers less by construction, so
-    percentiles would miss the estimate. Its interval is estimate +- 1.96 standard errors of the
-    jackknife, cut to [0, 1]. Without user u, coverage falls by the s_u items that u alone was
-    recommended, so the variance is (m - 1) / m * sum_u (s_u - mean(s))^2 / catalogue^2 for m
-    users. It errs on the wide side (Efron & Stein 1981).
+    Coverage is not a mean: a resample has 63% of the users and covers less by construction, so a
+    percentile interval would not contain the estimate. Its interval is the estimate +- 1.96
+    standard errors of the jackknife, cut to [0, 1]. Without user u, coverage is smaller by the s_u
+    items that were recommended to u only, so the variance is (m - 1) / m * sum_u (s_u - mean(s))^2
+    / catalogue^2 for m users. It tends to be too large (Efron & Stein 1981).
 
-    The lazy inputs are computed once and kept on the executors (memory, then disk) meanwhile.
+    The lazy inputs are computed once, and persisted on the executors (memory, then disk) during the
+    evaluation.
     """
     ks = sorted(set(ks))
     if not ks or ks[0] < 1:
@@ -130,7 +131,7 @@ def evaluate(
     joined = joined.withColumn("hits", _hit_positions(ks[-1] if conservative else None))
     joined.persist(StorageLevel.MEMORY_AND_DISK)
     counts = item_counts
-    if not item_counts.is_cached:  # else the caller keeps it, and goes on keeping it
+    if not item_counts.is_cached:  # the caller may have persisted it, and may still need it
         counts = item_counts.select("item", "count").persist(StorageLevel.MEMORY_AND_DISK)
     try:
         check_rows(joined)
@@ -177,8 +178,11 @@ def evaluate(
 
 
 def _hit_positions(full: int | None) -> Column:
-    """Positions (from 1) of the relevant items in `items`, ascending; behind all that have the same
-    score, and 0 where that is the last of a list of length `full`, if it is given."""
+    """Positions (from 1) of the relevant items in `items`, ascending.
+
+    If `full` is given, the position is that of the last item with the same score, and there is none
+    if that is the end of a list of length `full`.
+    """
 
     def place(item: Column) -> Column:
         found = F.array_position("items", item).cast("int")
@@ -189,13 +193,13 @@ def _hit_positions(full: int | None) -> Column:
         first = F.size(F.filter("scores", lambda other: other > score)) + 1
         return F.when((found == 0) | ((last == full) & (first < full)), 0).otherwise(last)
 
-    # By relevant item, not by recommended one: there are fewer, most often a single one.
+    # Over relevant items and not over recommended ones, because there are fewer, usually one.
     places = F.transform("relevant", place)
     return F.sort_array(F.filter(places, lambda place: place > 0))
 
 
 def _metrics_at(k: int) -> dict[str, Column]:
-    """What one hit adds to its query's metrics at k: every metric is a sum over hits.
+    """The contribution of one hit to the metrics of its query at k; every metric is a sum of these.
 
     A hit has `place` (from 1), `before`, the number of hits above it, and `relevant`, |G|.
     """
@@ -215,7 +219,7 @@ def _metrics_at(k: int) -> dict[str, Column]:
 
 
 def _user_sums(rows: DataFrame, lists: DataFrame, columns: dict[str, Column]) -> DataFrame:
-    """One row a user: the sum of each metric, `rows`, `users` (1), `popularity` and `slots`."""
+    """One row per user: the sum of each metric, `rows`, `users` (1), `popularity` and `slots`."""
     hits = rows.select(
         "user_hash",
         F.size("relevant").alias("relevant"),
@@ -234,8 +238,8 @@ def _user_sums(rows: DataFrame, lists: DataFrame, columns: dict[str, Column]) ->
 
 
 def _coverage(lists: DataFrame, users: int) -> tuple[int, float]:
-    """Number of catalogue items recommended, and the jackknife standard error of that number."""
-    # An item belongs to one user alone if its least and greatest user are the same.
+    """Number of catalogue items that were recommended, and its jackknife standard error."""
+    # An item was recommended to one user only if its smallest and largest user hash are equal.
     owner = F.when(F.min("user_hash") == F.max("user_hash"), F.min("user_hash"))
     owned = lists.groupBy("item").agg(owner.alias("owner")).groupBy("owner").count()
     alone = F.when(F.col("owner").isNotNull(), F.col("count").cast("double"))

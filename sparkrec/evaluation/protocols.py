@@ -1,6 +1,6 @@
-"""Evaluation protocols by name: which test rows count, and the sentence a report prints.
+"""Evaluation protocols by name: which test rows are evaluated, and the description in reports.
 
-A number means nothing without its protocol; every `Result` carries the name of one.
+Metrics can only be compared under the same protocol, so every `Result` has the name of one.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,19 @@ from sparkrec.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to make queries of test rows.
+    """Rules by which test rows become queries and are evaluated.
 
     Attributes
     ----------
     name
-        What confs and results call it.
+        Name in confs and results.
     description
         One sentence for the reader of a report.
     rating_above
-        A test row counts if its rating is above this, where the data has ratings; None: all count.
+        If the data has ratings, only test rows with a rating above this are evaluated; None
+        evaluates all.
     ties
-        How `evaluate` ranks a relevant item among others with its score.
+        How `evaluate` ranks a relevant item among items with the same score.
     """
 
     name: str
@@ -37,23 +38,23 @@ class Protocol:
     def relevant_queries(
         self, test: DataFrame, rating: str | None = None, rating_above: float | None = None
     ) -> DataFrame:
-        """Keep the test rows that count.
+        """Keep the test rows that are evaluated.
 
         Parameters
         ----------
         test
             Test rows of the split.
         rating
-            Column of the rating; None where the data has none, and then every row counts.
+            Column of the rating. None if the data has no ratings; then all rows are evaluated.
         rating_above
-            Takes the place of the protocol's own threshold. A null rating never passes one.
+            Replaces the threshold of the protocol. Rows with a null rating are below any threshold.
 
         Raises
         ------
         ConfigError
             A threshold is given but no rating column.
         DataError
-            Ratings decide, and `test` lacks their column.
+            Rows are selected by rating, and `test` does not have that column.
         """
         if rating is None:
             if rating_above is not None:
@@ -106,7 +107,7 @@ _PROTOCOLS = {
 
 
 def protocol(name: str) -> Protocol:
-    """Look a protocol up; ConfigError, with the nearest name, if there is none."""
+    """Return a protocol by name; ConfigError, with the most similar name, if there is none."""
     if name in _PROTOCOLS:
         return _PROTOCOLS[name]
     near = get_close_matches(name, _PROTOCOLS, n=1)

@@ -1,14 +1,14 @@
-"""DSSM: two towers whose cosine says how well an item suits a query.
+"""DSSM: two towers whose output vectors are compared by their cosine.
 
 Huang et al., "Learning Deep Structured Semantic Models for Web Search using Clickthrough Data",
-CIKM 2013; here, as in most retrieval systems since, with embeddings of declared features in
-place of letter trigrams. Each tower sums the embeddings of every feature of its schema,
-concatenates the features and sends them through a ReLU network (eq. 3 of the paper); the score is
-the cosine of the two outputs (eq. 4) divided by a temperature.
+CIKM 2013. As in most later retrieval systems, the inputs are embeddings of declared features
+instead of letter trigrams. Each tower sums the embeddings of the values of a feature, concatenates
+the features of its schema and passes them through a ReLU network (eq. 3 of the paper). The score
+is the cosine of the two outputs (eq. 4), divided by a temperature.
 
-Use it where users and items have features, new items must be scored at once, and serving is a
-nearest-neighbour look-up. It sees a user's history as an unordered bag: a sequential model beats
-it where order matters.
+Use it where users and items have features, where new items must be scored at once, and where
+serving is a nearest-neighbour search. It reads a user's history as an unordered bag, so a
+sequential model is better where order matters.
 """
 
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ from sparkrec.nn.layers import mlp
 
 @dataclass(frozen=True)
 class DSSMConfig:
-    """The network.
+    """Settings of the DSSM network.
 
     Attributes
     ----------
     embedding_dim
         Width of the embedding of a feature value.
     hidden
-        Widths of each tower's layers; the last is the width of the vectors.
+        Widths of the layers of each tower. The last is the width of the user and item vectors.
     dropout
-        Probability of dropping a hidden unit in training.
+        Dropout probability of the hidden units.
     """
 
     embedding_dim: int = 64
@@ -47,7 +47,7 @@ class DSSMConfig:
 
 
 class DSSM(TwoTowerNetwork):
-    """Both towers; `encode_users` and `encode_items` give unit vectors of `hidden[-1]` numbers."""
+    """Two towers. `encode_users` and `encode_items` return unit vectors of size `hidden[-1]`."""
 
     Config = DSSMConfig
 
@@ -59,9 +59,9 @@ class DSSM(TwoTowerNetwork):
         self.item_tower = mlp(self.item_embedding.out_features, config.hidden, config.dropout)
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """User-side rows [batch, user width] to unit vectors [batch, dim]."""
+        """Map user-side rows [batch, user width] to unit vectors [batch, dim]."""
         return F.normalize(self.user_tower(self.user_embedding(features)), dim=-1)
 
     def encode_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, item width] to unit vectors [batch, dim]."""
+        """Map item-side rows [batch, item width] to unit vectors [batch, dim]."""
         return F.normalize(self.item_tower(self.item_embedding(features)), dim=-1)

@@ -1,13 +1,14 @@
-"""GRU4Rec: a recurrent network over a user's items, whose state finds the next one.
+"""GRU4Rec: a recurrent network over a user's items that predicts the next item.
 
 Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016; Hidasi and
 Karatzoglou, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM
-2018. The state is multiplied with the output embedding of every item, plus the item's bias; with
-`constrained_embedding` input and output embeddings are one table (CIKM 2018, section 3.3).
+2018. The score of an item is the inner product of the hidden state and the item's output embedding,
+plus the item's bias. With `constrained_embedding` the input and the output embeddings are one table
+(CIKM 2018, section 3.3).
 
-Use it where order matters and sessions are short or users new: it knows a user by their items
-alone. Training walks a window step by step, so its cost is linear in the window's length but the
-steps cannot run side by side; SASRec's can.
+Use it where order matters and where sessions are short or users are new, because it represents a
+user by their items only. The cost of training is linear in the length of a window, but the steps
+of a window have to be computed one after the other; SASRec computes them in parallel.
 """
 
 from dataclasses import dataclass
@@ -25,29 +26,31 @@ from sparkrec.nn.items import ItemEncoder
 
 @dataclass(frozen=True)
 class GRU4RecConfig:
-    """The network.
+    """Settings of the GRU4Rec network.
 
     Attributes
     ----------
     max_len
-        Items of a history that are read, the last ones; also the steps of a training window.
+        Number of the latest items of a history that are read, and of steps in a training window.
     hidden
-        Widths of the recurrent layers; the last is the width of the items' vectors.
+        Widths of the recurrent layers. The last is the width of the item vectors.
     embedding_dim
-        Width of the input embedding; with `constrained_embedding` that of the last layer.
+        Width of the input embedding. With `constrained_embedding` it must be equal to the last
+        value of `hidden`.
     constrained_embedding
-        One table for the items that are read and the items that are found.
+        Whether the input embedding and the output embedding of an item are the same.
     dropout_embedding
-        Probability of dropping a number of an input embedding in training.
+        Dropout probability of the input embeddings.
     dropout_hidden
-        Probability of dropping a number of a layer's output in training.
+        Dropout probability of the output of each layer.
     bias
-        Whether every item has a score of its own beside the product.
+        Whether every item has a bias that is added to its score.
     sparse
-        Whether a step costs as much as the items it names, and not as the whole table: for sampled
-        negatives.
+        Whether the gradients of the embedding tables are sparse. The cost of a training step is
+        then in proportion to the number of items in the batch and not to the size of the table,
+        which pays off with sampled negatives.
     initial_std
-        Standard deviation of the embeddings' first weights; null for 1 / sqrt(width).
+        Standard deviation of the initial embeddings. null means 1 / sqrt(width).
     """
 
     max_len: int = 200
@@ -65,14 +68,17 @@ class GRU4RecConfig:
         checks.widths(self, "hidden")
         if self.constrained_embedding and self.embedding_dim != self.hidden[-1]:
             raise ValueError(
-                "constrained_embedding needs embedding_dim equal to the last of hidden: the items "
-                "that are read and found share their vectors"
+                "constrained_embedding needs embedding_dim equal to the last value of hidden, "
+                "because an item has one vector as input and as output"
             )
         checks.probabilities(self, "dropout_embedding", "dropout_hidden")
 
 
 class GRU4Rec(RecurrentNetwork):
-    """Vectors have `hidden[-1]` numbers; `bias` adds one: 1 in steps, the item's bias in items."""
+    """A GRU over the items of a window.
+
+    Vectors have size `hidden[-1]`. `bias` adds a dimension: 1 in steps, the item's bias in items.
+    """
 
     Config = GRU4RecConfig
 
@@ -89,8 +95,8 @@ class GRU4Rec(RecurrentNetwork):
             self.output = item.item_encoder(config.hidden[-1], std, sparse, config.bias)
 
     def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        # A bias that shares the table is not read. Padding stands behind the last item, so no
-        # step that counts has it before it.
+        # The layers do not read the bias that is stored in the same table. Padding comes after the
+        # last item, so no padding precedes a step that is used.
         states = self._dropped(vectors[..., : self.config.embedding_dim], self.dropout_embedding)
         for layer in self.layers:
             states, _ = layer(states)

@@ -1,4 +1,4 @@
-"""What the models have in common that see a user as a bag of recent items and an own embedding."""
+"""Common base of the models that read a user's recent items as a bag, and a user embedding."""
 
 from typing import Any
 
@@ -8,15 +8,23 @@ from sparkrec.models.two_tower import Reads, TowerInput, TwoTowerNetwork
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.nn.items import ItemTable
 
-# Beside the items of a history a user's own embedding begins this short: until train has said
-# something about a user the history speaks alone, where vectors of one length would drown it.
+# Initial length of a user embedding, relative to an item embedding. It is short so that the history
+# decides the user vector until training has learned something about the user. An embedding of the
+# same length as those of the items would be noise that is as strong as the history.
 _FIRST_USERS = 0.05
 
 
 class HistoryNetwork(TwoTowerNetwork):
-    """Base of SimpleX and HRM, which know items by their dense index.
+    """Base of SimpleX and HRM, which represent an item by an embedding of its dense index.
 
-    With `constrained` the items of a history and those that are found have one embedding.
+    Parameters
+    ----------
+    user, item
+        Shapes of both sides.
+    dim
+        Width of the embeddings.
+    constrained
+        Whether an item has the same embedding in a history and as a candidate.
     """
 
     def __init__(self, user: TowerInput, item: TowerInput, dim: int, constrained: bool) -> None:
@@ -37,17 +45,23 @@ class HistoryNetwork(TwoTowerNetwork):
         )
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """User-side rows to the histories [batch, length], 0 behind the last item, and the vectors
-        of the other features [batch, features, dim]; zeros where nothing is known."""
+        """Split user-side rows into histories and vectors of the other features.
+
+        Returns
+        -------
+        history, others
+            [batch, length], dense item indices with padding (0) after the last; and
+            [batch, features, dim], zeros where a feature has no known value.
+        """
         history, others = features.tensor_split([self.history_length], dim=1)
         return history, self.user_embedding.separate(others)
 
     def mean_of_items(self, history: Tensor) -> Tensor:
-        """The mean of the embeddings of a history's items, [batch, dim]; zeros without items."""
+        """Mean embedding of a history's items, [batch, dim]; zeros for an empty history."""
         count = (history != 0).sum(dim=1, keepdim=True)
         return self.items.total(history) / count.clamp(min=1)
 
     @property
     def found_items(self) -> ItemTable:
-        """The table of the vectors by which items are found."""
+        """The table of the vectors of candidate items."""
         return self.items if self.constrained else self.output

@@ -1,15 +1,16 @@
-"""HRM: the items of the last transaction pooled to one vector, and that pooled with the user's.
+"""HRM: pools the items of the last transaction, then pools the result with the user embedding.
 
 Wang et al., "Learning Hierarchical Representation Model for Next Basket Recommendation", SIGIR
-2015. The first layer pools the items of the history, the second the result and the user (eq. 1);
-the score is the product with the item's vector, which items read and items found share: what was
-had before is close to what was had, as it should be for groceries. Where nobody takes an item
-twice, give the two kinds tables of their own (`constrained_embedding: false`). Max pooling lets
-factors interact without any weights; two layers of averages make a linear model. The history is
-that of the last `max_len` items, in one basket or several.
+2015. The first layer pools the items of the history, the second layer pools the result and the user
+embedding (eq. 1). The score is the inner product with the item's vector. As in the paper, an item
+has the same embedding in the history and as a candidate, so items that the user bought before get
+high scores, which suits groceries. Where users do not buy an item twice, use two tables
+(`constrained_embedding: false`). Max pooling lets the factors interact without any weights; two
+layers of averages are a linear model. The history is the last `max_len` items, from one basket or
+several.
 
-Use it for next baskets, and as a baseline with no weights but the embeddings. It sees the history
-as a bag.
+Use it for next-basket recommendation, and as a baseline that has no weights except the embeddings.
+It reads the history as an unordered bag.
 """
 
 from dataclasses import dataclass
@@ -28,24 +29,27 @@ Pooling = Literal["mean", "max", "sum"]
 
 @dataclass(frozen=True)
 class HRMConfig:
-    """The network.
+    """Settings of the HRM network.
 
     Attributes
     ----------
     max_len
-        Items of a history that are read, the last ones.
+        Number of the latest items of a history that are read.
     embedding_dim
         Width of all vectors.
-    item_pooling, user_pooling
-        The first layer's operation, over the items, and the second's, over their result and the
-        user's embedding.
+    item_pooling
+        Operation of the first layer, which pools the items of the history: `mean`, `max` or `sum`.
+    user_pooling
+        Operation of the second layer, which pools the result of the first and the user embedding:
+        `mean`, `max` or `sum`.
     dropout
-        Probability of dropping a number of what the second layer pools in training: of the pooled
-        items and of each embedding of the user.
+        Dropout probability of the inputs of the second layer: the pooled items and each user
+        embedding.
     constrained_embedding
-        Whether the items of the history and those that are found have one embedding.
+        Whether an item has the same embedding in a history and as a candidate.
     cosine
-        Score by the cosine, as the other two-tower models do; false gives the paper's product.
+        Whether the score is the cosine, as in the other two-tower models. false gives the inner
+        product, as in the paper.
     """
 
     max_len: int = 10
@@ -62,7 +66,10 @@ class HRMConfig:
 
 
 class HRM(HistoryNetwork):
-    """Vectors have `embedding_dim` numbers; a user without anything known gets zeros."""
+    """Two layers of pooling.
+
+    Vectors have size `embedding_dim`. A user without known items and features has the zero vector.
+    """
 
     Config = HRMConfig
 
@@ -71,20 +78,20 @@ class HRM(HistoryNetwork):
         self.config = config
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """User-side rows [batch, user width] to vectors [batch, dim]."""
+        """Map user-side rows [batch, user width] to vectors [batch, dim]."""
         history, own = self.split(features)
         parts = torch.cat([self._transaction(history)[:, None], own], dim=1)
-        # A part without anything known is all zeros, and does not take part.
+        # A part without a known value is all zeros; it is left out of the pooling.
         known = (parts != 0).any(dim=-1)
         parts = F.dropout(parts, self.config.dropout, self.training)
         return self._scaled(_pool(parts, known, self.config.user_pooling))
 
     def encode_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, 1] to vectors [batch, dim]."""
+        """Map item-side rows [batch, 1] to vectors [batch, dim]."""
         return self._scaled(self.found_items(features[:, 0]))
 
     def _transaction(self, history: Tensor) -> Tensor:
-        """The items of a history [batch, length] as one vector; zeros without items."""
+        """Pool the items of a history [batch, length] to one vector; zeros for an empty history."""
         match self.config.item_pooling:
             case "max":
                 return _pool(self.items(history), history != 0, "max")
@@ -98,7 +105,10 @@ class HRM(HistoryNetwork):
 
 
 def _pool(vectors: Tensor, known: Tensor, how: Pooling) -> Tensor:
-    """[batch, n, dim] to [batch, dim], over those that are `known` [batch, n]; zeros for none."""
+    """Pool [batch, n, dim] to [batch, dim], over the vectors that are `known` [batch, n].
+
+    Rows without a known vector give zeros.
+    """
     if how == "max":
         lowest = torch.finfo(vectors.dtype).min
         highest = vectors.masked_fill(~known[..., None], lowest).amax(dim=1)

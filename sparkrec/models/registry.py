@@ -1,14 +1,14 @@
-"""A model's class by its name: built into sparkrec, installed beside it, or in any module.
+"""Finds the class of a model by name: built into sparkrec, from a package, or in any module.
 
 A name is one of
 
 - a short name of `BUILT_IN`: `dssm`;
-- an entry point of the group `sparkrec.models`, as an installed package declares it::
+- an entry point of the group `sparkrec.models`, which an installed package declares::
 
       [project.entry-points."sparkrec.models"]
       bst = "acme.bst:BST"
 
-- `module:Class`: `acme.bst:BST`, where the module can be imported.
+- `module:Class`, such as `acme.bst:BST`, if the module can be imported.
 
 The class is a network (`models.two_tower.TwoTowerNetwork`, `models.sequence.SequenceNetwork`) or
 the Estimator of a count model (`retrieval.base.Retriever`).
@@ -37,12 +37,12 @@ _GROUP = "sparkrec.models"
 
 
 def find_class(name: str) -> type[Any]:
-    """The class of a short name, of an entry point, or of `module:Class`.
+    """Return the class of a short name, of an entry point, or of `module:Class`.
 
     Raises
     ------
     ConfigError
-        There is no such name, module or class; or importing the module fails.
+        There is no such name, module or class, or the import of the module fails.
     """
     module_name, colon, class_name = _path(name).partition(":")
     if not colon or not module_name or not class_name:
@@ -69,7 +69,7 @@ def find_class(name: str) -> type[Any]:
 
 
 def class_path(cls: type[Any]) -> str:
-    """`module:Class`, by which `find_class` finds a class again in another process.
+    """Return `module:Class`, with which `find_class` finds the class in another process.
 
     Raises
     ------
@@ -79,13 +79,13 @@ def class_path(cls: type[Any]) -> str:
     if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
         raise ConfigError(
             f"the class {cls.__name__} is defined in a script, a notebook or a function, where no "
-            "other process finds it; put it at the top of a module file and import it from there"
+            "other process finds it; define it at the top level of a module file and import it"
         )
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def short_name(cls: type[Any]) -> str:
-    """What results call a class: its short name, else the class's own name."""
+    """The name of a class in results: its short name, or the name of the class if it has none."""
     path = f"{cls.__module__}:{cls.__qualname__}"
     names = [name for name, known in _entry_points().items() if known == path]
     return next((name for name, known in BUILT_IN.items() if known == path), None) or (
@@ -102,8 +102,8 @@ def _path(name: str) -> str:
     if name not in installed:
         known = [*BUILT_IN, *installed]
         raise ConfigError(
-            f"unknown model `{name}`{_nearest(name, known)}; known: {', '.join(known)}, or a class "
-            "of your own as module:Class"
+            f"unknown model `{name}`{_nearest(name, known)}; known: {', '.join(known)}, or your "
+            "own class as module:Class"
         )
     return installed[name]
 

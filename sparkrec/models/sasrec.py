@@ -1,12 +1,13 @@
-"""SASRec: causal self-attention over a user's items; the last step's vector finds the next one.
+"""SASRec: causal self-attention over a user's items; the last step predicts the next item.
 
-Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. As in later comparisons
-(Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than SASRec?",
-RecSys 2023) it is trained with a softmax over items, which the paper did not do, and layer
-normalisation stands before each block.
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. Two points follow a later
+comparison (Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec really better than
+SASRec?", RecSys 2023) and not the paper: it is trained with a softmax over items, and layer
+normalisation comes before each block.
 
-The yardstick of sequential recommendation: strong where histories are long. Attention costs the
-square of the window's length, and every step of a window is trained at once.
+It is the standard baseline of sequential recommendation, and strong where histories are long. The
+cost of attention grows with the square of the window's length. All steps of a window are trained
+in parallel.
 """
 
 from dataclasses import dataclass
@@ -22,25 +23,25 @@ from sparkrec.models.two_tower import TowerInput
 
 @dataclass(frozen=True)
 class SASRecConfig:
-    """The network.
+    """Settings of the SASRec network.
 
     Attributes
     ----------
     max_len
-        Items of a history that are read, the last ones; also the steps of a training window.
+        Number of the latest items of a history that are read, and of steps in a training window.
     dim
-        Width of embeddings and of every layer.
+        Width of the embeddings and of every layer.
     blocks
-        Pairs of self-attention and feed-forward layers.
+        Number of blocks, each a self-attention layer and a feed-forward layer.
     heads
-        Attention heads; they share `dim`.
+        Number of attention heads. `dim` must be a multiple of it.
     feed_forward
-        Width inside the feed-forward layers, in multiples of `dim`.
+        Width of the hidden part of the feed-forward layers, as a multiple of `dim`.
     dropout
-        Probability of dropping a number of the embeddings and of each layer's output.
+        Dropout probability of the embeddings and of each layer's output.
     attention_dropout
-        Probability of dropping an attention weight, as the paper does; above 0 a step is half as
-        fast and keeps steps x steps weights.
+        Dropout probability of the attention weights, as in the paper. Above 0 a training step
+        takes twice as long and holds steps x steps weights in memory.
     """
 
     max_len: int = 200
@@ -74,14 +75,14 @@ class SASRec(SequenceNetwork):
     def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
         states = vectors + self.positions[: vectors.shape[1]]
         states = F.dropout(states, self.config.dropout, self.training)
-        # Padding stands behind the last item, where no step looks.
+        # Padding comes after the last item, and causal attention never reads a later step.
         for block in self.blocks:
             states = block(states)
         return self.norm(states)
 
 
 class _Block(nn.Module):
-    """Self-attention and a feed-forward layer, each added to what it was given."""
+    """Self-attention and a feed-forward layer, each with a residual connection."""
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()

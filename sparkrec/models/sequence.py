@@ -1,8 +1,8 @@
-"""What every model is that reads a user's items in their order and is trained at every step.
+"""Base of the models that read a user's items in order and are trained at every step.
 
-An item encoder makes a vector of each item of a window, and the network maps those to one vector
-for each step; the vector of a step is trained to find the item that follows. To answer a query is
-to take the vector of the last step, so that retrieval sees an ordinary pair of towers.
+An item encoder turns each item of a window into a vector, and the network maps these to one vector
+per step. The vector of a step is trained to predict the item that follows. A query is encoded as
+the vector of its last step, so retrieval treats the model as an ordinary pair of towers.
 """
 
 from typing import Any
@@ -17,21 +17,21 @@ from sparkrec.nn.items import ItemEncoder
 class SequenceNetwork(TwoTowerNetwork):
     """Base of the sequence models.
 
-    A subclass gives the base its item encoder, implements `encode_steps`, and has the field
-    `max_len` in its `Config`: the items of a history that are read, and the steps of a training
-    window.
+    A subclass passes its item encoder to the base class and implements `encode_steps`. Its `Config`
+    has the field `max_len`: the number of the latest items of a history that are read, and of the
+    steps of a training window.
 
     Parameters
     ----------
     user, item
         Shapes of both sides.
     items
-        The encoder of the items that are read, `item.item_encoder(dim)`.
+        Encoder of the input items, `item.item_encoder(dim)`.
     """
 
     def __init__(self, user: TowerInput, item: TowerInput, items: ItemEncoder) -> None:
         super().__init__()
-        assert user.dense and item.dense, "a sequence model reads items by dense index"
+        assert user.dense and item.dense, "a sequence model needs items by dense index"
         self.history_length = user.dense
         self.items = items
 
@@ -46,40 +46,44 @@ class SequenceNetwork(TwoTowerNetwork):
 
     @property
     def found_items(self) -> ItemEncoder:
-        """The encoder of the vectors that steps are multiplied with; by default that of `items`."""
+        """Encoder of the candidate items, which steps are multiplied with; by default `items`."""
         return self.items
 
     def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Vectors of a window's items to vectors of its steps.
+        """Map the vectors of a window's items to the vectors of its steps.
 
         Parameters
         ----------
         vectors
-            [batch, steps, dim]: of each item, oldest first; padding stands behind the last.
+            float [batch, steps, dim]: the vector of each item, oldest first; padding comes after
+            the last item.
         mask
-            [batch, steps]: True where there is an item.
+            bool [batch, steps]: True where there is an item.
 
         Returns
         -------
         Tensor
-            [batch, steps, found dim]. The vector of a step depends on the items up to it, and on
-            none after it; what stands where the mask is False is not read.
+            [batch, steps, dim of `found_items`]. The vector of a step may depend on the item of
+            the step and on earlier items only. Vectors where the mask is False are not used.
         """
         raise NotImplementedError
 
     def encode_windows(self, items: Tensor) -> Tensor:
-        """Windows [batch, steps] of dense items, 0 behind the last, to [batch, steps, dim]."""
+        """Map windows [batch, steps] of dense item indices to step vectors [batch, steps, dim].
+
+        Padding (0) comes after the last item.
+        """
         return self.encode_steps(self.items(items), items != 0)
 
     def encode_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, 1] to vectors [batch, dim]."""
+        """Map item-side rows [batch, 1] to vectors [batch, dim]."""
         vectors: Tensor = self.found_items(features[:, 0])
         return vectors
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """Histories [batch, length], 0 behind the last item, to the vectors of their last step.
+        """Map histories [batch, length] to the vectors of their last steps, [batch, dim].
 
-        A history without items gives the zero vector.
+        Padding (0) comes after the last item. A history without items gives the zero vector.
         """
         items = features[:, : self.history_length]
         lengths = (items != 0).sum(dim=1)
@@ -90,17 +94,17 @@ class SequenceNetwork(TwoTowerNetwork):
 
 
 class RecurrentNetwork(SequenceNetwork):
-    """Base of the networks of GRU layers, which alone can be trained session-parallel.
+    """Base of the networks of GRU layers. Only these can be trained with `session_parallel`.
 
     Attributes
     ----------
     layers
-        `nn.GRU` modules of one layer each, `batch_first`, that follow one another.
+        `nn.GRU` modules of one layer each, `batch_first`, in the order in which they are applied.
     dropout_embedding, dropout_hidden
-        Probabilities of dropping a number of an item's vector, and of a layer's output.
+        Dropout probabilities of the item vectors and of each layer's output.
     items, found_items
-        Tables by item id (`nn.items.ItemTable`); the first layer reads as many numbers of a
-        vector as it has inputs.
+        Tables by item index (`nn.items.ItemTable`). If a vector is longer than the input of the
+        first layer, the layer reads its leading dimensions.
     """
 
     layers: nn.ModuleList
@@ -108,5 +112,5 @@ class RecurrentNetwork(SequenceNetwork):
     dropout_hidden: float
 
     def with_one(self, states: Tensor) -> Tensor:
-        """States of the last layer with a 1 for the items' biases, where the items have biases."""
+        """Append a 1 to the states of the last layer if items have biases, else return them."""
         return states

@@ -1,12 +1,12 @@
-"""SimpleX: a user as an embedding mixed with the items of the recent history.
+"""SimpleX: the user vector is a mixture of a user embedding and the recent items.
 
 Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021. The user
-vector is g times the user's own embedding plus (1 - g) times the aggregated items after a linear
-map (eq. 4); scores are cosines, and the loss is meant to be `ccl` (eq. 1), with many negatives.
+vector is g times the user embedding plus (1 - g) times the aggregated items after a linear map
+(eq. 4). Scores are cosines, and the paper's loss is `ccl` (eq. 1) with many negatives.
 
-Use it as a light model where history says most: there is no layer but one map, and its items need
-no features. It sees the history as a bag, and knows neither items nor users that train
-does not have (a new user is answered from the history).
+Use it as a small model where the history tells more than features do: it has a single linear map,
+and items need no features. It reads the history as an unordered bag. It has no vectors for items
+and users that are not in train; a new user is represented by the history only.
 """
 
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ from sparkrec.models.two_tower import TowerInput
 
 @dataclass(frozen=True)
 class SimpleXConfig:
-    """The network.
+    """Settings of the SimpleX network.
 
     Attributes
     ----------
     max_len
-        Items of a history that are read, the last ones.
+        Number of the latest items of a history that are read.
     embedding_dim
         Width of all vectors.
     aggregation
-        How a history becomes a vector: the `mean` of its items; `self_attention`, weighed by what
-        they are; `user_attention`, weighed by what they are to the user.
+        How the items of a history become one vector: `mean`, their average; `self_attention`, an
+        average with attention weights that depend on the items; `user_attention`, with weights
+        that depend on the items and the user embedding.
     user_weight
-        The g of eq. 4: the share of the user's own embedding, the rest is the history's.
+        The g of eq. 4: weight of the user embedding; the history has the weight 1 - g.
     dropout
-        Probability of dropping a number of the user's vector in training.
+        Dropout probability of the user vector.
     constrained_embedding
-        Whether the items of the history and those that are found have one embedding, as in the
-        paper.
+        Whether an item has the same embedding in a history and as a candidate, as in the paper.
     """
 
     max_len: int = 10
@@ -58,7 +58,11 @@ class SimpleXConfig:
 
 
 class SimpleX(HistoryNetwork):
-    """Gives unit vectors of `embedding_dim` numbers; a user without anything known gets zeros."""
+    """A user embedding mixed with the aggregated history.
+
+    Vectors have size `embedding_dim` and length 1. A user without known items and features has the
+    zero vector.
+    """
 
     Config = SimpleXConfig
 
@@ -73,7 +77,7 @@ class SimpleX(HistoryNetwork):
             self.query = nn.Parameter(torch.randn(dim) * dim**-0.5)
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """User-side rows [batch, user width] to unit vectors [batch, dim]."""
+        """Map user-side rows [batch, user width] to unit vectors [batch, dim]."""
         history, others = self.split(features)
         own, weight = others.sum(dim=1), self.config.user_weight
         mixed = weight * own + (1 - weight) * self.mix(self._aggregate(history, own))
@@ -81,11 +85,11 @@ class SimpleX(HistoryNetwork):
         return F.normalize(mixed, dim=-1)
 
     def encode_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, 1] to unit vectors [batch, dim]."""
+        """Map item-side rows [batch, 1] to unit vectors [batch, dim]."""
         return F.normalize(self.found_items(features[:, 0]), dim=-1)
 
     def _aggregate(self, history: Tensor, own: Tensor) -> Tensor:
-        """The vector of a history [batch, length]; zeros without items."""
+        """Aggregate a history [batch, length] to a vector; zeros for an empty history."""
         if self.config.aggregation == "mean":
             return self.mean_of_items(history)
         items, known = self.items(history), (history != 0)[..., None]

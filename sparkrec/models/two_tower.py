@@ -1,7 +1,8 @@
-"""What every model whose score is an inner product is to training and to retrieval.
+"""The interface of every network whose score is the inner product of a query and an item vector.
 
-A network says what it is: `Config`, its typed settings, and `reads`, what it takes of a query and
-of an item. Everything else (encoding, feed, loss, loop, checkpoints, index) follows from these.
+A network declares two things: `Config`, its typed settings, and `reads`, the parts of a query and
+of an item that are its inputs. Training and retrieval derive everything else from these: encoding,
+feed, loss, loop, checkpoints and index.
 """
 
 import dataclasses
@@ -18,19 +19,19 @@ Role = Literal["user", "last_item", "recent_items"]
 
 @dataclass(frozen=True)
 class Reads:
-    """What a network takes of a query and of an item.
+    """The parts of a query and of an item that a network reads.
 
     Attributes
     ----------
     history
-        Items of the query's history that are read by dense index, the last ones; 0 for a network
-        to which the history is a declared feature like others.
+        Number of the latest items of the query's history that are read by dense index; 0 for a
+        network that reads the history as a declared feature like any other.
     user_features
-        Whether declared features of the user's side are read beside the history.
+        Whether the declared features of the user side are read in addition to the history.
     item_features
-        Whether items are known by their declared features; else by their id alone.
+        Whether an item is represented by its declared features; if not, by its id only.
     default_features
-        Roles of the columns that are the user's features where no schema declares any.
+        Roles of the columns that are the features of the user side if no schema declares any.
     """
 
     history: int = 0
@@ -41,19 +42,21 @@ class Reads:
 
 @dataclass(frozen=True)
 class TowerInput:
-    """The columns of one side's features.
+    """Shape of the input of one side.
 
     Attributes
     ----------
     num_rows
-        Rows of the side's embedding table, padding (0) and unknown (1) included.
+        Number of rows of the side's embedding table, including padding (0) and unknown (1).
     slices
-        (start, stop) columns of each feature, counted behind the dense ones.
+        (start, stop) columns of each feature, counted from the first column after the dense ones.
     dense
-        Leading columns that hold items by dense index, where the model reads them: on the user's
-        side the recent items, oldest first and 0 behind the last; on the item's side the item.
+        Number of leading columns that hold dense item indices, if the network reads them: on the
+        user side the recent items, oldest first, with padding (0) after the last; on the item side
+        the item itself.
     num_items
-        Rows of a table by dense index, padding (0) and unknown (1) included; 0 without `dense`.
+        Number of rows of a table by dense index, including padding (0) and unknown (1); 0 if
+        `dense` is 0.
     """
 
     num_rows: int
@@ -64,25 +67,26 @@ class TowerInput:
     def item_encoder(
         self, dim: int, std: float | None = None, sparse: bool = False, bias: bool = False
     ) -> ItemTable:
-        """What makes vectors of this side's items: here, of their ids.
+        """Make an encoder of this side's items: an embedding table by item id.
 
         Parameters
         ----------
         dim
             Width of a vector.
         std
-            Standard deviation of the first weights; 1 / sqrt(dim) by default.
+            Standard deviation of the initial weights; 1 / sqrt(dim) by default.
         sparse, bias
-            See `nn.embedding.ItemTable`.
+            See `nn.items.ItemTable`.
         """
         return ItemTable(self.num_items, dim, dim**-0.5 if std is None else std, sparse, bias)
 
 
 class TwoTowerNetwork(nn.Module):
-    """Base of the networks that encode a query and an item apart from each other.
+    """Base of the networks that encode a query and an item separately.
 
-    A subclass names its settings in `Config`, takes `(config, user, item)`, and implements `reads`,
-    `encode_users` and `encode_items`. The score of a query and an item is the inner product of
+    A subclass has a frozen dataclass `Config` with its settings, a constructor with the arguments
+    `(config, user, item)`, and the methods `encode_users` and `encode_items`; it overrides `reads`
+    if the defaults of `Reads` do not fit. The score of a query and an item is the inner product of
     their vectors.
     """
 
@@ -97,31 +101,31 @@ class TwoTowerNetwork(nn.Module):
 
     @classmethod
     def reads(cls, config: Any) -> Reads:
-        """What a network with these settings reads."""
+        """The parts of a query and of an item that a network with these settings reads."""
         return Reads()
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """User-side rows [batch, user width] to vectors [batch, dim]."""
+        """Map user-side rows (int64 [batch, user width]) to vectors (float [batch, dim])."""
         raise NotImplementedError
 
     def encode_items(self, features: Tensor) -> Tensor:
-        """Item-side rows [batch, item width] to vectors [batch, dim]."""
+        """Map item-side rows (int64 [batch, item width]) to vectors (float [batch, dim])."""
         raise NotImplementedError
 
 
 def require_network(cls: type[Any], name: str) -> type[TwoTowerNetwork]:
-    """The class itself, if it is a network that training can take.
+    """Return the class if it is a network that can be trained.
 
     Raises
     ------
     ConfigError
-        It is not; the message says what it lacks.
+        It is not such a network; the message says what is missing.
     """
     if not issubclass(cls, TwoTowerNetwork):
         raise ConfigError(
-            f"{name} is no network: it must be a subclass of "
+            f"{name} is not a network: it must be a subclass of "
             "sparkrec.models.two_tower.TwoTowerNetwork or sparkrec.models.sequence.SequenceNetwork"
         )
     if not dataclasses.is_dataclass(getattr(cls, "Config", None)):
-        raise ConfigError(f"{name} has no `Config`, a frozen dataclass with its settings")
+        raise ConfigError(f"{name} must have a `Config`, a frozen dataclass with its settings")
     return cls

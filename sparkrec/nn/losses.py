@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# 4 MB of float32 scores: a block that stays in the processor's cache.
-_BLOCK_SCORES = 1 << 20
+# 4 MB of float32 scores: a chunk that stays in the processor's cache.
+_CHUNK_SCORES = 1 << 20
 
 
 def bce_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -79,8 +79,8 @@ def shared_softmax_loss(
     """Cross-entropy of each query's positive among items that all share, all at best, without
     keeping every score.
 
-    Scores are computed a block of queries at a time, and what the gradient needs of a block is
-    multiplied out while it is at hand: memory is that of one block, not of queries x items.
+    Scores are computed a chunk of queries at a time, and what the gradient needs of a chunk is
+    multiplied out while it is at hand: memory is that of one chunk, not of queries x items.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def shared_softmax_gradients(
     half_precision: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`shared_softmax_loss` with its gradients: the loss, [batch, dim], and [items, dim]."""
-    count, block = len(queries), max(1, _BLOCK_SCORES // len(items))
+    count, chunk = len(queries), max(1, _CHUNK_SCORES // len(items))
     own = F.embedding(positive, items)
     total = -(queries * own).sum()
     if log_q is not None:
@@ -116,8 +116,8 @@ def shared_softmax_gradients(
     to_queries, to_items = own / -count, None
     kind = torch.bfloat16 if half_precision else queries.dtype
     all_items = items.to(kind)
-    for start in range(0, count, block):
-        part = queries[start : start + block]
+    for start in range(0, count, chunk):
+        part = queries[start : start + chunk]
         scores = part.to(kind) @ all_items.T
         if log_q is not None:
             scores.sub_(log_q)
@@ -126,7 +126,7 @@ def shared_softmax_gradients(
         sums = shares.sum(dim=1, keepdim=True, dtype=queries.dtype)
         total += (sums.log() + highest).sum()
         weights = 1 / (sums * count)
-        to_queries[start : start + block] += (shares @ all_items) * weights
+        to_queries[start : start + chunk] += (shares @ all_items) * weights
         from_part = (shares.T @ (part * weights).to(kind)).to(items.dtype)
         to_items = from_part if to_items is None else to_items.add_(from_part)
     assert to_items is not None, "no queries"

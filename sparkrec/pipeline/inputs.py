@@ -1,4 +1,4 @@
-"""What every retrieval job has: its config, and the tables it reads, checked before any work."""
+"""The config of every retrieval job, and its input tables, which are checked before any work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,24 +19,30 @@ from sparkrec.retrieval.search.settings import Retrieval
 
 @dataclass(frozen=True)
 class Inputs:
-    """Published tables: those of a split, found by name, and any that are named one by one.
+    """Paths of the input tables: a split whose tables are found by name, and single tables.
 
     Attributes
     ----------
     split
-        Folder with `train` and `test`, as jobs/match_dataset.py writes them, and perhaps
-        `validation`; the folder above it may have `items` and `users`.
+        Folder with the tables `train` and `test`, as jobs/match_dataset.py writes them, and
+        optionally `validation`. The folder above it may have the tables `items` and `users`.
     train
-        Rows to train on.
-    events
-        All events of train, which say what is a candidate and what is popular; by default the
-        split's `train`.
-    validation
-        Queries to stop early on; without any, a neural model holds out events of train itself.
+        Table with the training rows; by default `train` of the split.
     test
-        Queries to evaluate: `query_id`, user, `history`, `relevant`.
-    items, users
-        Features that the schemas name and the rows do not have.
+        Table with the queries to evaluate (`query_id`, user, `history`, `relevant`); by default
+        `test` of the split.
+    events
+        Table with all events of train. Its items are the candidates, and their counts the
+        popularity. By default `train` of the split, or the table `train` if there is no split.
+    validation
+        Table with the queries for early stopping; by default `validation` of the split, if it is
+        there. Without it a neural model holds out events of train.
+    items
+        Table with the features of items that the schemas name and the training rows do not have;
+        by default `items` in the folder above the split, if it is there.
+    users
+        Table with the features of users that the schemas name and the training rows do not have;
+        by default `users` in the folder above the split, if it is there.
     """
 
     split: str | None = None
@@ -59,7 +65,7 @@ class Inputs:
         return _parent(split)
 
     def required(self) -> dict[str, str]:
-        """The tables that must be there, by their key."""
+        """Paths of the tables that must exist, by key."""
         named = {name: path for name, path in vars(self).items() if path and name != "split"}
         if self.split is not None:
             by_name = {name: storage.join(self.split, name) for name in ("train", "test")}
@@ -69,7 +75,7 @@ class Inputs:
         return named
 
     def paths(self) -> dict[str, str]:
-        """The tables that are read: those that must be there, and what the split has beside."""
+        """Paths of the tables that are read: the required ones, and those found by name."""
         found = self.required()
         if self.split is None:
             return found
@@ -87,18 +93,19 @@ def _parent(path: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is reported.
+    """How the model is evaluated.
 
     Attributes
     ----------
     protocol
-        Name of the protocol that the test rows were made by.
+        Name of the protocol with which the test rows were made.
     rating_above
-        Test rows with a rating above it count; the protocol's own rule by default.
+        Only test rows with a rating above this are evaluated; by default the rule of the protocol.
     fallback
-        `global_hot`, or `none`: what unknown users without history are given.
+        Answer for queries about which the model knows nothing: `global_hot`, popular items, or
+        `none`, the model's own answer.
     yardsticks
-        Count models that stand beside the job's own in its table.
+        Count models that are evaluated on the same queries and reported in the same table.
     """
 
     protocol: str
@@ -109,24 +116,31 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalJob:
-    """What the config of every retrieval job has.
+    """Keys that the config of every retrieval job has.
 
     Attributes
     ----------
     job
-        The script's name: `dssm` for jobs/dssm.py.
-    model_class
-        What is trained: a short name (`dssm`), or `module:Class` of a network or of an Estimator.
-        Given by the script, but for jobs/train.py.
+        Name of the script: `dssm` for jobs/dssm.py.
     dataset
-        Name of the data, for the report.
+        Name of the data set, for the report.
     input
-        The tables, or the folder of a split that has them.
-    mode
-        `train`, `infer` or both: `infer` alone evaluates the saved model of `init_model_path`
-        (by default the run folder's own).
+        Folder of a split, whose tables are found by name, or a block that names single tables.
+    model_class
+        Class of the model: a short name (`dssm`), or `module:Class` of a network or an Estimator.
+        Only jobs/train.py needs it; the other jobs set it themselves.
     output_path
-        The run folder; by default `runs/<name of the conf>` below the data set's folder.
+        Run folder; by default `runs/<name of the conf>` in the data set's folder.
+    seed
+        Seed of all random numbers.
+    mode
+        `train`, `infer` or both. `infer` alone evaluates the saved model of `init_model_path`.
+    init_model_path
+        Saved model that `mode: [infer]` evaluates; by default the model in the run folder.
+    overwrite
+        Whether output that this job did not write may be replaced.
+    spark
+        Spark settings; the prefix `spark.` of a key can be left out.
     """
 
     job: str
@@ -155,7 +169,7 @@ class RetrievalJob:
 
 @dataclass(frozen=True)
 class Tables:
-    """The job's inputs as data frames; `events` is always there."""
+    """The input tables of a job as DataFrames."""
 
     train: DataFrame
     events: DataFrame
@@ -166,13 +180,13 @@ class Tables:
 
 
 def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
-    """Read the job's tables and check what can be checked before anything is computed.
+    """Read the input tables of a job and check them before anything is computed.
 
     Raises
     ------
     StorageError, DataError, ConfigError
-        A path is missing, a table is empty, lacks a column or has one of the wrong type; the
-        protocol is unknown; the output path holds what is not this job's.
+        A path is missing; a table is empty, lacks a column or has a column of the wrong type; the
+        protocol is unknown; or the output path holds output that this job did not write.
     """
     chosen = protocol(job.evaluation.protocol)
     check_output(job.output_path, job.job, job.overwrite)
@@ -193,7 +207,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         name: read_table(spark, path, f"input.{name}", required[name])
         for name, path in job.tables.paths().items()
     }
-    # Fails now, if it does, and not when the model is trained.
+    # An error should appear now and not after the model was trained.
     chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)
     for name in ("test", "validation"):
         if name in frames:
@@ -209,7 +223,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
 
 
 def _check_items(queries: DataFrame, train: DataFrame, item: str, where: str) -> None:
-    """Histories and relevant items must be items of the same type as those of train."""
+    """Check that histories and relevant items have the type of the items of train."""
     for name in ("history", "relevant"):
         if name not in queries.columns:
             raise DataError(f"{where} has no column `{name}` (it has {', '.join(queries.columns)})")
@@ -225,7 +239,7 @@ def _check_items(queries: DataFrame, train: DataFrame, item: str, where: str) ->
 
 
 def retriever_params(job: RetrievalJob) -> dict[str, Any]:
-    """The params of a retriever that every job's config gives."""
+    """Params of a retriever that follow from the config of every job."""
     columns = job.columns
     return {
         "user_col": columns.user,

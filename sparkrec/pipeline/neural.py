@@ -20,18 +20,22 @@ ModelConfig = TypeVar("ModelConfig")
 
 @dataclass(frozen=True)
 class Schema:
-    """Where the feature declarations are.
+    """Which columns are features.
 
     Attributes
     ----------
     path
-        Folder with `user_column_schema`, `user_combine_schema`, `item_column_schema` and
-        `item_combine_schema`; by default the features are those that the model names: DSSM's are
-        the user, the last item and the recent items, and the item.
-    user_buckets, item_buckets
-        Features that get a fixed number of embedding rows, by hash modulo.
+        Folder with the files `user_column_schema`, `user_combine_schema`, `item_column_schema` and
+        `item_combine_schema`. By default the features are those of the model's `reads`: DSSM's are
+        the user, the last item and the recent items on the user side, and the item on the item
+        side.
+    user_buckets
+        Number of embedding rows of a feature of the user side, `{feature: rows}`. Its values are
+        assigned to the rows by hash modulo; without it every value has its own row.
+    item_buckets
+        The same for features of the item side.
     max_list_length
-        Values of a list feature that are kept, from its end.
+        Maximum number of values of a list feature; the last values are used.
     """
 
     path: str | None = None
@@ -40,7 +44,7 @@ class Schema:
     max_list_length: int = 64
 
     def read(self, side: str) -> FeatureSchema | None:
-        """The declarations of a side, `user` or `item`; None where no folder has any."""
+        """Read the declarations of a side, `user` or `item`; None if `path` is not set."""
         if self.path is None:
             return None
         paths = [storage.join(self.path, f"{side}_{kind}_schema") for kind in ("column", "combine")]
@@ -50,7 +54,7 @@ class Schema:
 
 @dataclass(frozen=True, kw_only=True)
 class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
-    """Config of a job that trains a two-tower model: `TwoTowerJob[DSSMConfig]`."""
+    """Config of a job that trains a two-tower model, such as `TwoTowerJob[DSSMConfig]`."""
 
     model: ModelConfig
     schema: Schema = field(default_factory=Schema)
@@ -59,12 +63,14 @@ class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
 
 
 def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTowerRetriever:
-    """The estimator of a job, its schemas read and checked against the tables.
+    """Make the estimator of a job. Reads the schemas and checks them against the tables.
 
     Raises
     ------
     SchemaError
         A schema file is malformed, or names a column that no table has.
+    DataError
+        The validation rows would be trained on, because train does not mark them.
     """
     user_schema, item_schema = job.schema.read("user"), job.schema.read("item")
     if user_schema is not None:
@@ -84,7 +90,7 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         if "is_validation" not in tables.train.columns:
             raise DataError(
                 "input.train has no column `is_validation`, so the rows of input.validation would "
-                "be trained on; make both with jobs/match_dataset.py, or leave out input.validation"
+                "be trained on; make both with jobs/match_dataset.py, or remove input.validation"
             )
     return retriever_of(require_network(find_class(job.model_class), job.model_class))(
         job,

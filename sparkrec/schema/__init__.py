@@ -1,1 +1,1 @@
-"""Feature declarations: column and combine files, hashing, and the encoder to dense rows."""
+"""Feature declarations: column and combine files, hashing, and the encoder to embedding rows."""

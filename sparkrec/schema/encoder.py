@@ -1,8 +1,9 @@
-"""Feature hashes to rows of one embedding table per tower.
+"""Maps feature hashes to rows of one embedding table per tower.
 
-The table's rows: 0 is padding, 1 is unknown, then a fixed range for every bucketed feature, then
-one row per hash of the vocabulary. Growing appends rows and moves none, so a model can be trained
-on. Features of the same hash names (through aliases) meet in the same rows.
+Row 0 of the table is padding, row 1 is for unknown values, then follow a fixed range of rows for
+every bucketed feature, and one row for each hash of the vocabulary. Growing appends rows and does
+not move any, so training can continue from an earlier model. Features with the same hash names
+(through aliases) share their rows.
 """
 
 import math
@@ -39,20 +40,20 @@ class FeatureEncoder:
     schema
         The tower's columns and features.
     widths
-        List columns only: how many values of a list are kept, counted from its end. A column that
-        is absent here is a scalar, of width 1.
+        For list columns only, the maximum number of values of a list; the last values are used. A
+        column that is not named here is a scalar, of width 1.
     hashes
         uint64 [vocabulary], distinct, in the order of their rows.
     buckets
-        Feature names and their number of rows: such a feature has no vocabulary, its row is the
-        hash modulo the number. For features with too many values to keep a row for each.
+        Number of rows by feature name. Such a feature has no vocabulary; the row of a value is its
+        hash modulo this number. For features with too many values to have a row for each.
 
     Raises
     ------
     SchemaError
-        A feature is wider than 4096, a width names no column that is read or is not positive,
-        hashes repeat, or a bucket names no feature, is not positive, or differs between features
-        that share their hash names.
+        A feature is wider than 4096; a width is not positive or not of a column that is read; the
+        hashes are not distinct; or a number of buckets is not positive, not of a feature, or
+        different for features that share their hash names.
     """
 
     schema: FeatureSchema
@@ -89,7 +90,7 @@ class FeatureEncoder:
                 )
 
     def feature_width(self, feature: Feature) -> int:
-        """Columns of the matrix that a feature takes: the product of its columns' widths."""
+        """Number of columns of the matrix for a feature: the product of its columns' widths."""
         return math.prod(self.widths.get(column, 1) for column in feature.columns)
 
     @property
@@ -102,12 +103,12 @@ class FeatureEncoder:
 
     @property
     def width(self) -> int:
-        """Columns of the matrix."""
+        """Number of columns of the matrix."""
         return sum(self.feature_width(feature) for feature in self.schema.features)
 
     @property
     def num_rows(self) -> int:
-        """Rows of the embedding table, padding and unknown included."""
+        """Number of rows of the embedding table, including padding and unknown."""
         return self._first_hash_row + len(self.hashes)
 
     @property
@@ -115,7 +116,7 @@ class FeatureEncoder:
         return _FIRST_ROW + sum(size for _, size in self._ranges.values())
 
     def encode(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
-        """Embedding rows of every feature of every row.
+        """Look up the embedding rows of every feature of every row.
 
         Parameters
         ----------
@@ -125,20 +126,20 @@ class FeatureEncoder:
         Returns
         -------
         np.ndarray
-            int64 [rows, width], C-contiguous. A feature's values stand left in its slice, in the
-            order of the list (oldest first), and 0 fills the rest. Of a list longer than its
-            width the last values are kept; nulls and empty texts inside it are dropped first.
+            int64 [rows, width], C-contiguous. The slice of a feature has its values from the left,
+            in the order of the list (oldest first), and 0 after them. If a list is longer than its
+            width, the last values are used; nulls and empty texts are dropped first.
 
         Raises
         ------
         SchemaError
-            A column is missing, cannot be hashed, or holds lists where it held scalars at fit or
-            the reverse.
+            A column is missing, cannot be hashed, or has lists where it had scalars at fit, or the
+            reverse.
 
         Notes
         -----
-        Each distinct value of a record batch is hashed and looked up once; crosses are looked up
-        cell by cell, at the logarithm of the vocabulary.
+        Each distinct value of a record batch is hashed and looked up once. Crosses are looked up
+        cell by cell, each in logarithmic time of the vocabulary.
         """
         matrix = np.zeros((table.num_rows, self.width), np.int64)
         done = 0
@@ -152,12 +153,12 @@ class FeatureEncoder:
         return matrix
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """`encode` for plain Python, as in serving: one mapping a row.
+        """`encode` for Python mappings, one per row, as in serving.
 
         Raises
         ------
         SchemaError
-            As `encode` does; also where a row lacks a used column (None says "no value"), or where
+            As `encode`; also if a row does not have a used column (use None for "no value"), or if
             a column mixes types.
         """
         arrays = {}
@@ -176,7 +177,7 @@ class FeatureEncoder:
         return self.encode(pa.table(arrays))
 
     def distinct_hashes(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
-        """uint64, sorted: the hashes in the data of all features that are not bucketed."""
+        """The distinct hashes in the data, of all features without buckets; uint64, sorted."""
         found = [np.zeros(0, np.uint64)]
         for batch in _batches(table):
             columns = hash_columns(self.schema, batch, self.widths)
@@ -184,19 +185,19 @@ class FeatureEncoder:
         return np.unique(np.concatenate(found))
 
     def grow(self, new_hashes: np.ndarray) -> "FeatureEncoder":
-        """A new encoder with rows for new hashes, sorted, after the old ones, which keep theirs.
+        """A new encoder in which old hashes keep their rows and new ones, sorted, get rows after.
 
         Parameters
         ----------
         new_hashes
-            uint64, any order; repeated and known ones are fine.
+            uint64, in any order; may contain duplicates and known hashes.
         """
         new = np.setdiff1d(np.asarray(new_hashes, np.uint64), self.hashes)
         hashes = np.concatenate((self.hashes, new[new != NO_HASH]))
         return FeatureEncoder(self.schema, self.widths, hashes, self.buckets)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the vocabulary, as plain dicts; see `arrays`."""
+        """Everything except the vocabulary, as plain dicts; see `arrays`."""
         return {
             "schema": self.schema.to_json(),
             "widths": dict(self.widths),
@@ -204,12 +205,12 @@ class FeatureEncoder:
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The vocabulary: `hashes`, int64 [vocabulary], the bits of the uint64 hashes."""
+        """The vocabulary: `hashes`, int64 [vocabulary], with the bits of the uint64 hashes."""
         return {"hashes": self.hashes.view(np.int64)}
 
     @classmethod
     def restore(cls, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "FeatureEncoder":
-        """The encoder that `to_json` and `arrays` wrote down."""
+        """Restore the encoder from the output of `to_json` and `arrays`."""
         hashes = np.ascontiguousarray(arrays["hashes"], np.int64).view(np.uint64)
         schema = FeatureSchema.from_json(data["schema"])
         return cls(schema, dict(data["widths"]), hashes, dict(data["buckets"]))
@@ -221,7 +222,7 @@ class FeatureEncoder:
         return self._rows(feature, hashed.field(feature.names[0]))[hashed.codes]
 
     def _rows(self, feature: Feature, hashes: np.ndarray) -> np.ndarray:
-        """int64 of the shape of `hashes`: their rows in the table."""
+        """Rows of the hashes in the table, int64, in the shape of `hashes`."""
         if feature.names in self._ranges:
             first, size = self._ranges[feature.names]
             rows = (hashes % np.uint64(size)).astype(np.int64) + first
@@ -242,7 +243,7 @@ def _batches(table: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
 def _bucket_ranges(
     schema: FeatureSchema, buckets: Mapping[str, int]
 ) -> dict[tuple[str, ...], tuple[int, int]]:
-    """(first row, rows) of each bucketed feature, by its hash names: those share rows."""
+    """(first row, number of rows) of each bucketed feature, by the hash names that share rows."""
     features = {feature.name: feature for feature in schema.features}
     for name, number in buckets.items():
         if name not in features:

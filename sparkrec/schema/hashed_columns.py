@@ -1,4 +1,4 @@
-"""Arrow columns to hashes: each distinct value is hashed once, with no Python loop over rows."""
+"""Hashes Arrow columns; each distinct value is hashed once, without a Python loop over rows."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -22,40 +22,40 @@ class HashedColumn:
     Attributes
     ----------
     codes
-        Integers [rows, width]; 0 is padding. Width is 1 for a scalar column, and for lists the
-        longest of this column (at least 1, at most the limit), padded on the right.
+        Integers [rows, width]; 0 is padding. The width is 1 for a scalar column, and the length of
+        the longest list for a list column (at least 1, at most the limit), padded on the right.
     values
-        uint64 [1 + distinct], BKDR of the value of each code; the first is never used.
+        uint64 [1 + distinct], BKDR of the value of each code; the first is not used.
     """
 
     codes: np.ndarray
     values: np.ndarray
 
     def field(self, name: str) -> np.ndarray:
-        """uint64 [1 + distinct], the field hash of each code under a name; `NO_HASH` for 0."""
+        """The field hash of each code under a name, uint64 [1 + distinct]; `NO_HASH` for 0."""
         hashes = combine(np.array([hash_text(f"{name}=")], np.uint64), self.values)
         hashes[0] = NO_HASH
         return hashes
 
 
 def hash_column(array: pa.Array, column: str, limit: int | None = None) -> HashedColumn:
-    """Hash a column of scalars, or of lists of which the last `limit` values are kept.
+    """Hash a column of scalars, or of lists, of which the last `limit` values are used.
 
     Parameters
     ----------
     array
-        [rows] of text, whole numbers or booleans, or of lists of those; nulls allowed.
+        [rows] of text, integers or booleans, or of lists of these; nulls are allowed.
     column
         Its name, for messages.
     limit
-        How many values of a list to keep, counted from its end (histories are oldest first);
-        None for a scalar column.
+        Maximum number of values of a list; the last values are used, because histories are oldest
+        first. None for a scalar column.
 
     Raises
     ------
     SchemaError
-        The column is of a type that has no agreed text, or holds lists where scalars are expected
-        or the reverse.
+        The column has a type without a defined text form, or it has lists where scalars are
+        expected, or the reverse.
     """
     check_type(array.type, column, is_list=limit is not None)
     if pa.types.is_null(array.type):
@@ -72,13 +72,13 @@ def hash_column(array: pa.Array, column: str, limit: int | None = None) -> Hashe
 
 
 def hash_feature(feature: Feature, columns: Mapping[str, HashedColumn]) -> np.ndarray:
-    """Hashes of a feature in every row: the Cartesian product of its columns' values.
+    """Compute a feature's hashes in every row: the Cartesian product of its columns' values.
 
     Returns
     -------
     np.ndarray
-        uint64 [rows, product of the columns' widths], `NO_HASH` on the right. The first column
-        varies slowest.
+        uint64 [rows, product of the columns' widths], padded with `NO_HASH` on the right. The first
+        column varies slowest.
     """
     hashes: np.ndarray | None = None
     wide = 0
@@ -93,7 +93,7 @@ def hash_feature(feature: Feature, columns: Mapping[str, HashedColumn]) -> np.nd
         crossed = np.where((h != NO_HASH) & (x != NO_HASH), combine(h, x), np.uint64(NO_HASH))
         hashes = crossed.reshape(len(crossed), crossed.shape[1] * crossed.shape[2])
     assert hashes is not None
-    if wide > 1:  # short lists leave holes between the products
+    if wide > 1:  # short lists leave gaps between the products
         order = np.argsort(hashes == NO_HASH, axis=1, kind="stable")
         hashes = np.take_along_axis(hashes, order, axis=1)
     return hashes
@@ -111,7 +111,7 @@ def hash_columns(
     batch
         The data.
     widths
-        How many values to keep of each list column; the others are scalars.
+        Maximum number of values of each list column; the other columns are scalars.
 
     Raises
     ------
@@ -128,9 +128,9 @@ def hash_columns(
 def distinct_hashes(
     schema: FeatureSchema, columns: Mapping[str, HashedColumn], bucketed: Iterable[str] = ()
 ) -> np.ndarray:
-    """uint64, sorted: the hashes in hashed columns, of all features that are not bucketed.
+    """The distinct hashes in hashed columns, of all features without buckets; uint64, sorted.
 
-    Crosses wider than `MAX_FEATURE_WIDTH` are left out: no encoder takes them.
+    Crosses wider than `MAX_FEATURE_WIDTH` are left out, because no encoder accepts them.
     """
     found = [np.zeros(0, np.uint64)]
     bucketed = set(bucketed)
@@ -155,15 +155,15 @@ def is_list_type(dtype: pa.DataType) -> bool:
 
 
 def check_type(dtype: pa.DataType, column: str, is_list: bool) -> None:
-    """Check that a column can be hashed, and is of the kind (list or scalar) that is expected.
+    """Check that a column can be hashed and is a list or a scalar as expected.
 
     Raises
     ------
     SchemaError
-        It cannot, or is not; the message says what to do.
+        The type cannot be hashed, or is of the other kind; the message says what to do.
     """
     if pa.types.is_null(dtype):
-        return  # nothing but nulls: padding, whichever kind is expected
+        return  # only nulls: padding, for lists and for scalars
     if is_list_type(dtype) != is_list:
         found, expected = ("lists", "single values") if not is_list else ("single values", "lists")
         raise SchemaError(
@@ -186,16 +186,16 @@ def check_type(dtype: pa.DataType, column: str, is_list: bool) -> None:
 
 
 def unhashable(column: str, dtype: str) -> SchemaError:
-    """The error about a column of a type that has no agreed text."""
+    """The error for a column of a type without a defined text form."""
     return SchemaError(
         f"column {column!r} is of type {dtype}, which cannot be hashed; cast it to string or "
-        "bigint (a column with gaps comes out of pandas as float: cast it to Int64 there), or "
+        "bigint (pandas makes a float column of integers with nulls: cast it to Int64 there), or "
         "turn it into buckets first"
     )
 
 
 def _codes(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [n] (0 for null and empty) into BKDR hashes [1 + distinct]."""
+    """Encode as codes [n] (0 for null and empty) into BKDR hashes [1 + distinct]."""
     if pa.types.is_null(array.type):
         return np.zeros(len(array), np.int32), np.zeros(1, np.uint64)
     if pa.types.is_dictionary(array.type):
@@ -210,11 +210,11 @@ def _codes(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last(flat: np.ndarray, counts: np.ndarray, limit: int) -> np.ndarray:
-    """Lay flat lists out as a matrix: the last `limit` of each, padded with 0 on the right."""
+    """Arrange flat lists as a matrix: the last `limit` values of each, padded on the right."""
     kept = np.minimum(counts, limit)
     width = max(1, int(kept.max(initial=0)))
     to_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(flat))
     matrix = np.zeros((len(counts), width), np.int32)
-    # Both sides run through the rows in order, so the kept values fall into their places.
+    # Both sides are in row order, so each value is assigned to its place.
     matrix[np.arange(width) < kept[:, None]] = flat[to_end <= limit]
     return matrix

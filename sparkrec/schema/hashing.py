@@ -1,24 +1,26 @@
-"""Field values to 64-bit hashes, as MetaSpore computes them, one by one and over Arrow arrays.
+"""Hashes field values to 64 bits as MetaSpore does, for single values and for Arrow arrays.
 
 The hash of a text is BKDR over its UTF-8 bytes, each read as a signed char:
 ``h = h * 131 + c  (mod 2^64)``. A field is ``C(BKDR(name + "="), BKDR(value))`` with
 
     C(h, x) = h ^ (x + 0x9e3779b9 + (h << 6) + (h >> 2))  (mod 2^64)
 
-and a cross folds C from left to right over the hashes of its fields. What can be a value:
+and a cross folds C from left to right over the hashes of its fields. Values are
 
-- text hashes as itself;
-- whole numbers hash as their decimal text, so 25 and "25" are one value;
-- booleans hash as "true" and "false", which is what Spark's and Arrow's casts to string and JSON
-  say (Python's ``str`` says "True");
-- nulls and empty texts are padding: they have no hash. Inside lists they are dropped;
-- floats, dates and the rest are refused, since their text is a matter of taste (is 1.0 "1"?).
+- text, which is hashed as it is;
+- integers, which are hashed as their decimal text, so 25 and "25" are the same value;
+- booleans, which are hashed as "true" and "false", as in JSON and in the casts of Spark and Arrow
+  to string (Python's ``str`` gives "True");
+- nulls and empty texts, which are padding and have no hash. Inside lists they are dropped.
 
-Limit: C mixes little, and short decimal texts have close hashes, so a cross of short numbers
-collides: 10 x 10 values not at all, 30 x 30 in 10% of the pairs, 100 x 100 in 27%. Crosses of words
-and single fields were seen to be free of it. Colliding pairs share an embedding row.
+Floats, dates and other types are refused, because their text form is not unique (is 1.0 "1"?).
 
-0 stands for "no hash". A value whose hash is 0 would be taken for padding; the odds are 2^-64.
+Limit: C mixes little, and short decimal texts have close hashes, so crosses of short numbers have
+collisions: none for 10 x 10 values, 10% of the pairs for 30 x 30, and 27% for 100 x 100. Crosses of
+words, and single fields, had none in our tests. Pairs that collide share an embedding row.
+
+The hash 0 means "no hash". A value whose hash is 0 would be treated as padding; the probability is
+2^-64.
 """
 
 from collections.abc import Sequence
@@ -33,7 +35,7 @@ _GOLDEN_RATIO = 0x9E3779B9
 
 
 def hash_text(text: str) -> int:
-    """BKDR of one text: the plain reading of the formula."""
+    """BKDR of one text, computed directly from the formula."""
     h = 0
     for byte in text.encode("utf-8"):
         h = (h * _BASE + (byte - 256 if byte > 127 else byte)) & _MASK
@@ -41,12 +43,12 @@ def hash_text(text: str) -> int:
 
 
 def hash_value(name: str, value: str | int | bool | None) -> int:
-    """Hash of one field in plain Python, which the vectorised path must agree with.
+    """Hash of one field in plain Python; the vectorised functions must give the same.
 
     Parameters
     ----------
     name
-        The name that the field is hashed under, without "=".
+        The name under which the field is hashed, without "=".
     value
         One value, not a list.
 
@@ -84,7 +86,7 @@ def bkdr(texts: pa.Array) -> np.ndarray:
     Parameters
     ----------
     texts
-        string or large_string, [n], no nulls; a slice is fine.
+        string or large_string, [n], without nulls; may be a slice.
 
     Returns
     -------
@@ -93,9 +95,9 @@ def bkdr(texts: pa.Array) -> np.ndarray:
 
     Notes
     -----
-    The recurrence is the sum of ``c_i * 131^(length - 1 - i)``, so it is a product with a table
-    of powers and a difference of running sums: a few numpy passes over the bytes, however long the
-    texts are. Memory is some 40 times the bytes of text.
+    The recurrence is the sum of ``c_i * 131^(length - 1 - i)``, so it is computed as a product with
+    a table of powers and a difference of cumulative sums: a few numpy passes over the bytes, for
+    texts of any length. It needs about 40 times the memory of the text.
     """
     texts = texts.cast(pa.large_string())
     if len(texts) == 0:

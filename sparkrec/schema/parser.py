@@ -1,12 +1,12 @@
-"""Schema files to feature declarations: which columns there are, and which features they make.
+"""Parses schema files: the declared columns, and the features made from them.
 
-A *column schema* has one column a line, ``index name`` with the index optional. A *combine schema*
-has one feature a line: a column, or a cross of columns ``a#b#c``. A part may be written
-``column@alias``: the alias takes the column's place in the hash, so that columns with one alias
-share their embeddings (``recent_movie_ids@movie_id`` reads the rows of ``movie_id``).
+A *column schema* has one column per line, ``index name``; the index is optional. A *combine schema*
+has one feature per line: a column, or a cross of columns ``a#b#c``. A part can have the form
+``column@alias``: the hash then uses the alias in place of the column's name, so columns with the
+same alias share their embeddings (``recent_movie_ids@movie_id`` reads the rows of ``movie_id``).
 
-Both formats are MetaSpore's. Blank lines and lines that begin with ``#`` are skipped here, and
-anything else out of the ordinary is an error that names its line.
+Both formats are MetaSpore's. Blank lines and lines that begin with ``#`` are skipped. Any other
+malformed line is an error that gives the line number.
 """
 
 import difflib
@@ -30,12 +30,12 @@ class Feature:
     Attributes
     ----------
     name
-        The line's canonical text: without outer spaces, and without an alias that repeats the
-        column's own name.
+        The canonical text of the line: without outer spaces, and without an alias that is equal to
+        the name of its column.
     columns
-        The columns read; more than one make a cross.
+        The columns that are read; a feature with several columns is a cross.
     names
-        The name that each column is hashed under: its alias, or its own name.
+        The name under which each column is hashed: its alias, or its own name.
     """
 
     name: str
@@ -77,15 +77,15 @@ class FeatureSchema:
         available_columns
             Names of the data's columns.
         where
-            What the data is called in the message, say a path.
+            Name of the data in the message, such as a path.
         used_only
-            Let columns be absent that no feature reads.
+            Whether to check only the columns that a feature reads.
 
         Raises
         ------
         SchemaError
-            A declared column is absent; the message names it, the nearest that exists and the
-            schema file.
+            A declared column is missing; the message gives its name, the most similar name that
+            exists and the schema file.
         """
         available = list(available_columns)
         for column in self.used_columns if used_only else self.columns:
@@ -96,7 +96,7 @@ class FeatureSchema:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, for `from_json`."""
+        """The schema as plain dicts and lists, for `from_json`."""
         return {
             "columns": list(self.columns),
             "features": [
@@ -108,7 +108,7 @@ class FeatureSchema:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "FeatureSchema":
-        """The schema that `to_json` wrote down."""
+        """Restore the schema from the output of `to_json`."""
         features = tuple(
             Feature(f["name"], tuple(f["columns"]), tuple(f["names"])) for f in data["features"]
         )
@@ -118,7 +118,7 @@ class FeatureSchema:
 def feature_schema(
     column_text: str, column_source: str, combine_text: str, combine_source: str
 ) -> FeatureSchema:
-    """Parse both files and check that the features read declared columns only.
+    """Parse both files and check that features only read declared columns.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def parse_column_schema(text: str, source: str) -> list[str]:
     Raises
     ------
     SchemaError
-        A line is malformed, a name or an index stands twice, or there is no column at all.
+        A line is malformed, a name or an index is repeated, or there is no column.
     """
     names: dict[str, int] = {}
     indices: dict[str, int] = {}
@@ -192,21 +192,21 @@ def parse_combine_schema(text: str, source: str) -> list[Feature]:
     Parameters
     ----------
     text
-        One feature a line: ``a``, ``a@alias`` or a cross ``a#b@alias#c``.
+        One feature per line: ``a``, ``a@alias`` or a cross ``a#b@alias#c``.
     source
         Where the text is from, for messages.
 
     Raises
     ------
     SchemaError
-        A line is malformed, a feature stands twice, a cross repeats a column, or there is no
-        feature at all.
+        A line is malformed, a feature is repeated, a cross repeats a column, or there is no
+        feature.
     """
     return [feature for _, feature in _features(text, source)]
 
 
 def did_you_mean(name: str, choices: Collection[str]) -> str:
-    """The end of an error message: the nearest of the choices, or else what there is."""
+    """The end of an error message: the most similar choice, or else a list of the choices."""
     near = difflib.get_close_matches(name, choices, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
@@ -218,7 +218,7 @@ def did_you_mean(name: str, choices: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Makes errors about one line."""
+    """Makes the errors of one line."""
 
     source: str
     number: int
@@ -229,7 +229,7 @@ class _Failure:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines that declare something. A byte order mark and Windows line ends are fine."""
+    """Numbered lines with declarations. A byte order mark and Windows line ends are allowed."""
     for number, raw in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), start=1):
         line = raw.strip(" \t")
         if line and not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The encoder on Spark: fit it to data frames."""
+"""Fits the encoder to DataFrames on Spark."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
@@ -15,7 +15,7 @@ from sparkrec.schema.parser import FeatureSchema
 
 _VALUES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.StringType, T.BooleanType)
 
-# What the executors report: kind, of which (frame or column), value.
+# A report of the executors: its kind, the frame or column it is about, and a value.
 _ROWS, _LENGTH, _HASH = 0, 1, 2
 _REPORT = "kind int, of_which int, value long"
 
@@ -27,28 +27,29 @@ def fit_encoder(
     buckets: Mapping[str, int] | None = None,
     previous: FeatureEncoder | None = None,
 ) -> FeatureEncoder:
-    """Build the vocabulary of a tower from all the data that it will be trained on.
+    """Build the vocabulary of a tower from its training data.
 
     Parameters
     ----------
     dataframes
-        One or more frames that each have the schema's columns, of whole numbers, text or booleans,
-        or arrays of those.
+        One or more frames that each have the schema's columns, with integers, text or booleans, or
+        arrays of these.
     schema
         The tower's columns and features.
     max_list_length
-        The most values of a list that are kept; a list column's width is the longest list seen, up
-        to this.
+        Maximum number of values of a list. The width of a list column is the length of its longest
+        list, up to this.
     buckets
-        Features that get a fixed number of rows, by hash modulo, instead of a vocabulary.
+        Number of rows by feature, for features whose values are assigned to rows by hash modulo
+        instead of a vocabulary.
     previous
-        An encoder to grow: its rows, widths and buckets stay as they are, and new values get rows
+        An encoder to grow: its rows, widths and buckets do not change, and new values get rows
         after them.
 
     Returns
     -------
     FeatureEncoder
-        The same for the same data, whatever its partitions: new hashes are sorted.
+        It does not depend on the partitions of the data, because new hashes are sorted.
 
     Raises
     ------
@@ -60,9 +61,9 @@ def fit_encoder(
 
     Notes
     -----
-    One pass over each frame, in one Spark job. The distinct hashes come to the driver, 16 bytes
-    each; bucketed features do not. Crosses of two lists cost 8 bytes a pair and row of an Arrow
-    batch, so lower `spark.sql.execution.arrow.maxRecordsPerBatch` where memory is short.
+    One pass over each frame, in one Spark job. The driver collects the distinct hashes, 16 bytes
+    each, except those of bucketed features. Crosses of two lists need 8 bytes for each pair and row
+    of an Arrow batch; if memory is short, lower `spark.sql.execution.arrow.maxRecordsPerBatch`.
     """
     if not dataframes:
         raise DataError("no data frame to fit the encoder to; give at least one")
@@ -74,7 +75,7 @@ def fit_encoder(
     if previous is None:
         limits = dict.fromkeys(lists, max_list_length)
         sizes = dict(buckets or {})
-        FeatureEncoder(schema, {}, np.zeros(0, np.uint64), sizes)  # wrong buckets show here
+        FeatureEncoder(schema, {}, np.zeros(0, np.uint64), sizes)  # raises for wrong buckets
     else:
         _check_grows(previous, schema, lists, buckets)
         limits, sizes = previous.widths, previous.buckets
@@ -109,7 +110,7 @@ def _observe(
     limits: Mapping[str, int],
     bucketed: Sequence[str],
 ) -> DataFrame:
-    """What each Arrow batch has: rows at all, the longest list of each column, and hashes."""
+    """Report for each Arrow batch that it has rows, the longest list of each column, and hashes."""
     columns = schema.columns
 
     def observe(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -134,7 +135,7 @@ def _observe(
 
 
 def _list_columns(dataframes: Sequence[DataFrame], schema: FeatureSchema) -> list[str]:
-    """The used columns that hold arrays, in the order of the schema; all types checked."""
+    """The used columns that have arrays, in the order of the schema. Checks all types."""
     lists: dict[str, bool] = {}
     for frame in dataframes:
         for column in schema.used_columns:
@@ -157,7 +158,7 @@ def _check_grows(
     lists: Sequence[str],
     buckets: Mapping[str, int] | None,
 ) -> None:
-    """Growth keeps the layout of the table, so what decides the layout may not change."""
+    """Check that the layout of the table stays the same, which growing needs."""
     if schema.features != previous.schema.features:
         raise SchemaError(
             f"{schema.source}: the features differ from those of the encoder to grow; keep them, "

@@ -6,18 +6,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When to stop on the validation split.
+    """When training stops, judged by the validation split.
 
     Attributes
     ----------
     metric
-        `recall@k` or `ndcg@k` on the validation rows, full ranking.
+        The metric that is watched, `recall@k` or `ndcg@k`. Each validation query ranks all items.
     patience
-        Epochs without a better value before training stops.
+        Number of epochs without a better value after which training stops.
     refit
-        Afterwards train from scratch on all of train for the best number of epochs.
+        Whether a new model is then trained from scratch on all rows of train, for the number of
+        epochs that was best.
     max_rows
-        At most so many validation rows, drawn with the seed.
+        Maximum number of validation rows. A larger split is sampled, with the seed.
     """
 
     metric: str = "recall@20"
@@ -37,37 +38,43 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Loss:
-    """What the scores are trained for.
+    """The loss function, and the negatives that it compares each positive with.
 
     Attributes
     ----------
     name
-        `bce`, `gbce`, `softmax`, `bpr`, `top1`, `bpr_max`, `top1_max`, `hinge` or `ccl`; what each
-        is good for stands in `sparkrec.nn.losses`. `bce` without labels takes the log of the number
-        of negatives from the scores, so that those say how likely an item is beside one other.
+        `bce`, `gbce`, `softmax`, `bpr`, `top1`, `bpr_max`, `top1_max`, `hinge` or `ccl`.
+        `sparkrec.nn.losses` says when to use which. Where the rows have no labels, `bce` subtracts
+        log(number of negatives) from the scores, so that the network does not have to learn it.
     negatives
-        `given`: those of the row (drawn ahead; or its label, with `bce`), for two-tower models.
-        The others do not read negatives of train. `in_batch`: the other positives of the batch,
-        which `bce` and `gbce` cannot use. `sampled`: the same and `samples` items drawn for each
-        batch. `all`: every item, the exact softmax where there are not too many.
-    samples, alpha
-        Of `sampled`: how many draws, by popularity^alpha.
+        Where the negatives come from. `given`: from the row, which holds negatives sampled by an
+        earlier job, or (with `bce`) a label; for two-tower models only. The other values do not
+        read negatives from train. `in_batch`: the other positives of the batch; not possible with
+        `bce` and `gbce`. `sampled`: the other positives of the batch and `samples` items drawn for
+        each batch. `all`: every item, which makes `softmax` exact and suits catalogues that are
+        not too large.
+    samples
+        Number of items that `sampled` draws for each batch, with replacement.
+    alpha
+        `sampled` draws an item with probability in proportion to popularity^alpha.
     temperature
-        Scores are divided by it; cosines need one far below 1, but for `ccl`.
+        Scores are divided by it. Cosines need a temperature far below 1, except with `ccl`.
     log_q
-        Correct the scores of in-batch and sampled candidates for how likely they are to be among
-        them (`softmax` alone).
+        Whether `softmax` subtracts from the score of an in-batch or sampled candidate the log of
+        the probability that the item is a candidate (logQ correction).
     margin
-        Of `hinge` and `ccl`.
+        Margin of `hinge` and `ccl`.
     negative_weight
         Weight of the negatives in `ccl`.
     score_regularisation
-        How hard `bpr_max` and `top1_max` hold the negatives' scores near zero.
+        Weight of the term of `bpr_max` and `top1_max` that keeps the scores of the negatives near
+        zero.
     elu
-        Scores first go through an exponential linear unit that ends at minus this, as GRU4Rec's do
-        under `bpr_max`; 0 for none. It keeps their order.
+        The scores first pass an exponential linear unit whose lower limit is minus this value, as
+        in GRU4Rec with `bpr_max`. It does not change the order of the scores. 0 leaves it out.
     calibration
-        The t of `gbce`: 0 is plain bce, 1 gives calibrated probabilities.
+        The parameter t of `gbce`: 0 is plain binary cross-entropy, 1 gives calibrated
+        probabilities.
     """
 
     name: Literal[
@@ -88,7 +95,7 @@ class Loss:
         if self.temperature <= 0:
             raise ValueError("temperature must be above 0")
         if self.name in ("bce", "gbce") and self.negatives == "in_batch":
-            raise ValueError(f"negatives: in_batch does not go with name: {self.name}")
+            raise ValueError(f"negatives: in_batch cannot be used with name: {self.name}")
         if self.samples < 1:
             raise ValueError("samples must be at least 1")
         if self.alpha < 0:
@@ -96,7 +103,7 @@ class Loss:
         if self.elu < 0:
             raise ValueError("elu must be at least 0")
         if self.elu and self.name == "softmax":
-            raise ValueError("elu does not go with name: softmax")
+            raise ValueError("elu cannot be used with name: softmax")
         if not 0 <= self.calibration <= 1:
             raise ValueError("calibration must lie in [0, 1]")
 
@@ -108,49 +115,53 @@ class Training:
     Attributes
     ----------
     epochs
-        Passes over the training rows, at most.
+        Maximum number of passes over the training rows.
     batch_size
-        Rows of a step, over all workers: windows of a sequence model; sessions side by side where
-        `session_parallel`.
+        Number of rows in a training step, summed over all workers. A row is a window in a sequence
+        model. With `session_parallel` it is the number of sessions that are trained in parallel.
     session_parallel
-        GRU4Rec's own way to train: each of `batch_size` lanes walks through a session, one step of
-        all lanes an update, its state carried along (and no gradient through it); a lane that is
-        done takes the next session, with a new state. One worker.
+        Whether to train as the authors of GRU4Rec do: a batch has `batch_size` lanes, each reads
+        one session, and every update trains one step of all lanes. The hidden state is carried to
+        the next step, but gradients do not flow through it. At the end of its session a lane
+        starts the next session with a new state. It needs `workers: 1`.
     optimizer
-        `adam` (tables use its sparse form), or `adagrad`.
+        `adam` (in its sparse form for embedding tables), or `adagrad`.
     learning_rate
-        Of the optimizer.
+        Learning rate of the optimizer, after the warm-up.
     momentum
-        Of `adagrad`: the share of its last step that a parameter's next one begins with.
+        Momentum of `adagrad`: the fraction of a parameter's last step that is added to its next.
     schedule
-        How the learning rate goes: `constant`, or down to nothing along a line (`linear`) or half
-        a `cosine` over all epochs.
+        Course of the learning rate over all epochs: `constant`, or a decrease towards zero that is
+        `linear` or follows half a `cosine`.
     warmup_steps
-        Steps in which the learning rate first rises from nothing.
+        Number of steps at the start in which the learning rate rises from zero.
     clip_norm
-        Gradients of the dense parameters longer than this, together, are cut to it; null for none.
+        Maximum norm of the gradient of all dense parameters together; a longer gradient is scaled
+        down to it. null does not clip.
     weight_decay
-        Of the dense layers (decoupled, AdamW).
+        Decoupled weight decay of the dense layers (AdamW). `adagrad` does not use it.
     workers
-        Training processes. One trains in the driver on a local master, else on an executor.
+        Number of training processes. A single process runs in the driver on a local master, and on
+        an executor otherwise.
     half_precision
-        Multiply in bfloat16, sum in float32, where the processor has instructions for it.
+        Whether to multiply in bfloat16 and sum in float32, where the processor has instructions
+        for it.
     use_gpu
-        Train on each worker's GPU, with nccl between them.
+        Whether each worker trains on its GPU; workers then communicate through nccl.
     resume
-        Go on from the last checkpoint of a killed run.
+        Whether to continue a killed run from its last checkpoint.
     model_in_path
-        Start from the weights of a saved model; the vocabulary may grow.
+        Saved model whose weights training starts from. The vocabulary may grow.
     save_checkpoint_interval
-        Epochs between checkpoints.
+        Number of epochs between checkpoints.
     print_interval
-        Steps between log lines.
+        Number of steps between log lines.
     early_stopping
-        Stop on the validation split, or null for a fixed number of epochs.
+        Settings of early stopping on the validation split. null trains for exactly `epochs`.
     shuffle_rows
-        Rows that are shuffled together.
+        Number of rows in the shuffle buffer.
     cache_mb
-        Training rows up to this size are read once and kept in memory.
+        Training rows up to this size in MB are read once and then held in memory.
     """
 
     epochs: int = 10
@@ -188,7 +199,7 @@ class Training:
         if not 0 <= self.momentum < 1:
             raise ValueError("momentum must lie in [0, 1)")
         if self.momentum and self.optimizer != "adagrad":
-            raise ValueError("momentum goes with optimizer: adagrad alone")
+            raise ValueError("momentum can only be used with optimizer: adagrad")
         if self.session_parallel and self.workers > 1:
             raise ValueError("workers must be 1 with session_parallel")
         if self.warmup_steps < 0:

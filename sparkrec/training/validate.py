@@ -1,11 +1,11 @@
-"""The validation metric: full ranking of the validation rows, between epochs."""
+"""The validation metric, which is computed after each epoch from a ranking of all items."""
 
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-_BLOCK = 1024
+_CHUNK_TARGETS = 1024
 
 
 class Validation:
@@ -14,11 +14,12 @@ class Validation:
     Parameters
     ----------
     tensors
-        `queries` [queries, user width], `candidates` [items], the relevant items of each query,
-        `targets` with `target_offsets` (ragged, dense items, at least one each), and, where seen
-        items are excluded, `seen` and `seen_offsets` likewise.
+        `queries`, int64 [queries, user width]; `candidates`, dense item indices [items]; and the
+        relevant items of the queries: `targets`, the dense item indices of all queries one after
+        another (at least one each), and `target_offsets` [queries + 1], where each query begins.
+        If seen items are excluded, `seen` and `seen_offsets` hold them in the same form.
     metric
-        Such as `recall@20`.
+        `recall@k` or `ndcg@k`, such as `recall@20`.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], metric: str) -> None:
@@ -29,7 +30,10 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, network: nn.Module, item_features: Tensor) -> float:
-        """The metric's mean over the queries; an item tied with a relevant one ranks before it."""
+        """The mean of the metric over the queries.
+
+        An item that has the same score as a relevant item ranks before it.
+        """
         network.eval()
         counts = self._tensors["target_offsets"].diff().to(item_features.device)
         gains = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
@@ -42,7 +46,7 @@ class Validation:
         return float((gains / (best if self._name == "ndcg" else counts)).mean())
 
     def _ranks(self, network: nn.Module, item_features: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The query and the rank, k for all behind that, of every relevant item, in blocks."""
+        """Yield the query and the rank of every relevant item, in chunks; ranks above k are k."""
         tensors, device = self._tensors, item_features.device
         candidates = tensors["candidates"].to(device)
         vectors = network.encode_items(item_features[candidates])  # type: ignore[operator]
@@ -50,20 +54,22 @@ class Validation:
         column[candidates] = torch.arange(len(candidates), device=device)
         counts = tensors["target_offsets"].diff()
         query = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        for start in range(0, len(query), _BLOCK):
-            # The queries of so many relevant items; the last may go on in the next block.
-            rows = query[start : start + _BLOCK]
+        for start in range(0, len(query), _CHUNK_TARGETS):
+            # The queries of the relevant items of this chunk. The relevant items of the last query
+            # may continue in the next chunk.
+            rows = query[start : start + _CHUNK_TARGETS]
             first, stop = int(rows[0]), int(rows[-1]) + 1
             features = tensors["queries"][first:stop].to(device)
             scores = network.encode_users(features) @ vectors.T  # type: ignore[operator]
             rows = rows.to(device)
-            targets = column[tensors["targets"][start : start + _BLOCK].to(device)]
+            targets = column[tensors["targets"][start : start + _CHUNK_TARGETS].to(device)]
             known, places = targets >= 0, (rows - first, targets.clamp(min=0))
             if "seen" in tensors:
                 row, seen = self._seen(first, stop, column.cpu())
                 scores[row.to(device), seen.to(device)] = -torch.inf
                 known &= scores[places] != -torch.inf
-            # So many scores tell every rank below k. The relevant item itself counts once.
+            # The k + 1 highest scores are enough to find every rank below k. The relevant item
+            # itself is one of them, hence the -1.
             highest = scores.topk(min(self._k + 1, len(candidates))).values
             rank = (highest[rows - first] >= scores[places][:, None]).sum(dim=1) - 1
             yield rows, rank.masked_fill(~known, self._k)

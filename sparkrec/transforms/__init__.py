@@ -1,4 +1,4 @@
-"""Table to table on Spark: sessions, history, splits, filters, negatives. Imports no Torch."""
+"""Functions from table to table on Spark: sessions, history, splits, filters, negatives."""
 
 from sparkrec.transforms._common import tail
 from sparkrec.transforms.filters import date_range, k_core, positives

@@ -26,7 +26,7 @@ def require_events(events: DataFrame, columns: Columns, table: str = "events") -
 
 
 def require_session(events: DataFrame, columns: Columns, what: str) -> str:
-    """Name of the session column; `ConfigError` where none is named, `DataError` where absent."""
+    """Name of the session column; `ConfigError` if none is named, `DataError` if it is missing."""
     if columns.session is None:
         raise ConfigError(f"{what} needs `session` among the columns: the column of the basket")
     require_columns(events, [columns.session])
@@ -40,7 +40,7 @@ def require_at_least(name: str, value: int, least: int) -> None:
 
 
 def moment(columns: Columns) -> Column:
-    """The library's order as one comparable struct: (timestamp, position)."""
+    """The order of events as a comparable struct: (timestamp, position)."""
     return F.struct(
         F.col(columns.timestamp).alias("timestamp"), F.col(columns.position).alias("position")
     )

@@ -1,4 +1,4 @@
-"""The history-features job: events to events with each user's recent items."""
+"""The history-features job: adds the user's recent items to each event."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,15 @@ from sparkrec.transforms.history import add_history
 
 @dataclass(frozen=True)
 class EventTables:
-    """Published tables: `events`, and `items` where features of items are wanted."""
+    """Published tables.
+
+    Attributes
+    ----------
+    events
+        Table of events.
+    items
+        Table of items; needed for `item_features`.
+    """
 
     events: str
     items: str | None = None
@@ -25,11 +33,11 @@ class HistoryFeatures:
     Attributes
     ----------
     max_len
-        Items of a history.
+        Maximum number of items in a history.
     item_features
-        Columns of the items table to roll along, as `recent_<f>` and `last_<f>`.
+        Columns of the items table that are added as `recent_<f>` and `last_<f>`.
     by_session
-        A history holds only earlier sessions (baskets).
+        Whether a history has the items of earlier sessions (baskets) only.
     """
 
     job: str
@@ -51,7 +59,7 @@ class HistoryFeatures:
 
 
 def read_events(spark: SparkSession, path: str, what: str, columns: Columns) -> DataFrame:
-    """Read an events table and check its four columns."""
+    """Read an events table and check the columns of user, item, timestamp and position."""
     return read_table(
         spark,
         path,

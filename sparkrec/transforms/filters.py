@@ -1,4 +1,4 @@
-"""Which events count: enough events per user and item, a span of time, a high enough rating."""
+"""Filters of events: by the number of events per user and item, by time, and by rating."""
 
 import logging
 
@@ -24,17 +24,17 @@ def k_core(
     Parameters
     ----------
     events
-        One row an event. An event counts each time it occurs, repeats of a pair included.
+        One row per event. Repeated events of a pair of user and item all count.
     min_user_events, min_item_events
-        How many events a user, an item must have; 1 sets no limit.
+        Minimum number of events of a user and of an item; 1 sets no limit.
     iterate
-        Repeat until every user and item that is left has enough events among the rows that are
-        left (the k-core, which is unique). Without it, one pass: both counts are taken on `events`.
+        Whether to repeat until every remaining user and item has enough events among the remaining
+        rows (the k-core, which is unique). If not, both counts are taken on `events` in one pass.
 
     Returns
     -------
     DataFrame
-        The rows that are left, with all columns.
+        The remaining rows, with all columns.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def k_core(
 
     Notes
     -----
-    Runs at once, a few Spark jobs a round, on one row per distinct (user, item) pair. The pairs are
-    checkpointed on the executors' disks each round, so plans do not grow; an executor that is lost
-    meanwhile takes its part along and the job fails. `events` is read twice.
+    This function is not lazy: it runs a few Spark jobs per round, on one row per distinct pair of
+    user and item. The pairs are checkpointed on the executors' disks in each round, so plans do
+    not grow; if an executor is lost during this, the job fails. `events` is read twice.
     """
     require_columns(events, [columns.user, columns.item])
     require_at_least("min_user_events", min_user_events, 1)
@@ -58,7 +58,7 @@ def k_core(
     present = events.where(F.col(columns.user).isNotNull() & F.col(columns.item).isNotNull())
     pairs = present.groupBy(columns.user, columns.item).agg(F.count("*").alias("_sr_events"))
     pairs = pairs.localCheckpoint()
-    # Filtering by one side alone changes no count of that side, so one pass is the fixpoint.
+    # A filter on one side does not change the counts of that side, so one pass is enough.
     repeat = iterate and len(limits) > 1
     before, rounds = pairs.count(), 0
     while True:

@@ -1,7 +1,7 @@
-"""What a user did before each event: the recent items and their features, oldest first.
+"""History features: the recent items of the user before each event, and their features.
 
-Only events before the row by (timestamp, position) are ever looked at, so that no row knows its own
-outcome. Neighbouring events often share a timestamp; position decides between them.
+Only events before the row, by (timestamp, position), are used, so that no row contains its own
+outcome. Consecutive events often have the same timestamp; position decides their order.
 """
 
 from collections.abc import Sequence
@@ -33,24 +33,24 @@ def add_history(
     item_features: Sequence[str] = (),
     by_session: bool = False,
 ) -> DataFrame:
-    """Add to each event the items its user consumed before it, and their features.
+    """Add to each event the items that its user had before it, and their features.
 
     Parameters
     ----------
     events
-        One row an event, in any order.
+        One row per event, in any order.
     columns
-        Names of the events' columns.
+        Names of the columns of events.
     max_len
-        How many recent items to keep, at least 1.
+        Maximum number of recent items, at least 1.
     items
-        Item table with one row for each item, keyed by `columns.item`; needed for `item_features`.
+        Item table with one row per item, keyed by `columns.item`; needed for `item_features`.
     item_features
         Columns of `items`, each an array or a scalar.
     by_session
-        Let the history hold only events of earlier sessions (baskets): all events of a basket see
-        the same history. Baskets are ordered by their first event. Needs `columns.session`; rows
-        without a session form one basket per user.
+        Whether the history has events of earlier sessions (baskets) only, so that all events of a
+        basket have the same history. Baskets are ordered by their first event. Needs
+        `columns.session`; the rows of a user without a session are one basket.
 
     Returns
     -------
@@ -60,22 +60,24 @@ def add_history(
         - `columns.recent_items`: array<item type>, at most `max_len` items, oldest first; empty,
           not null, for a first event;
         - `columns.last_item`: item type, null for a first event;
-        - `recent_<f>` for each feature f: array, the features of the recent items one after
-          another, oldest first; nothing stands for an item whose feature is null or that is not
-          in `items`, so the array may be shorter than the items';
+        - `recent_<f>` for each feature f: array, the concatenated features of the recent items,
+          oldest first. An item whose feature is null, or that is not in `items`, adds nothing, so
+          this array can be shorter than that of the items;
         - `last_<f>`: f of the last item, null for a first event or an unknown item.
 
     Raises
     ------
     DataError
-        A column is missing, or an item stands twice in `items`.
+        A column is missing, or `items` has two rows for an item.
     ConfigError
-        `max_len` below 1, `item_features` without `items`, or `by_session` without a session.
+        `max_len` is below 1, `item_features` are given without `items`, or `by_session` without a
+        session column.
 
     Notes
     -----
-    One shuffle by user and a sliding window; cost grows with events x max_len. `by_session` adds a
-    grouping by (user, session) and a join. With features, one small job checks `items` for repeats.
+    One shuffle by user and a sliding window; the cost grows with events * max_len. `by_session`
+    adds a grouping by (user, session) and a join. With features, one small job checks that the
+    rows of `items` are distinct.
     """
     require_events(events, columns)
     require_at_least("max_len", max_len, 1)
@@ -117,33 +119,35 @@ def add_item_features(
     features: Sequence[str],
     max_len: int = 10,
 ) -> DataFrame:
-    """Add to queries, which have a history, what `add_history` adds to events of its items.
+    """Add to queries the features of the items of their history, as `add_history` does to events.
 
     Parameters
     ----------
     history
         Column with an array of items, oldest first.
+    item
+        Column of the item id in `items`.
     items
-        Item table with one row for each item, keyed by `item`.
+        Item table with one row per item, keyed by `item`.
     features
         Columns of `items`, each an array or a scalar.
     max_len
-        Items of a history whose features are taken, the last ones.
+        Number of the latest items of a history whose features are used.
 
     Returns
     -------
     DataFrame
-        The queries with (replacing columns of the same names) `recent_<f>` and `last_<f>` for each
-        feature f; what `add_history` says of them holds.
+        The queries with `recent_<f>` and `last_<f>` for each feature f (replacing columns of the
+        same names), as described in `add_history`.
 
     Raises
     ------
     DataError
-        A column is missing, or an item stands twice in `items`.
+        A column is missing, or `items` has two rows for an item.
 
     Notes
     -----
-    Each different end of a history is looked up once: two shuffles of them.
+    Each distinct list of the last `max_len` items is looked up once, with two shuffles.
     """
     recent, place = "_sr_recent", "_sr_place"
     keyed = queries.withColumn(recent, tail(F.col(history), max_len))
@@ -175,13 +179,13 @@ def _feature_columns(features: Sequence[str], types: Sequence[DataType]) -> list
 def _recent_feature(index: int, dtype: DataType) -> Column:
     values = F.array_compact(F.col(f"{_PAST}.f{index}"))
     flat = F.flatten(values) if isinstance(dtype, ArrayType) else values
-    return F.coalesce(flat, F.array())  # a query may have no history at all
+    return F.coalesce(flat, F.array())  # the history of a query may be null
 
 
 def _with_features(
     rows: DataFrame, item: str, items: DataFrame | None, features: Sequence[str]
 ) -> tuple[DataFrame, list[DataType]]:
-    """Rows joined with the features under private names, and the features' types."""
+    """Join the rows with the features, under private names; also returns the features' types."""
     if not features:
         return rows, []
     if items is None:
@@ -200,7 +204,7 @@ def _past_of_session(
     """Add the entries of the `max_len` events before each row's session."""
     ordered = F.sort_array(F.collect_list(F.struct(moment(columns).alias("at"), entry.alias("e"))))
     window = Window.partitionBy("_sr_user").orderBy("_sr_start").rowsBetween(-max_len, -1)
-    # A session holds at least one event, so max_len sessions back are always enough.
+    # A session has at least one event, so the last max_len sessions are always enough.
     baskets = (
         source.groupBy(F.col(columns.user).alias("_sr_user"), F.col(session).alias("_sr_session"))
         .agg(F.min(moment(columns)).alias("_sr_start"), ordered.alias("_sr_entries"))

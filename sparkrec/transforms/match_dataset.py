@@ -1,4 +1,4 @@
-"""The match-dataset job: events with history to train, validation and test, and negatives."""
+"""The match-dataset job: splits events into train, validation and test, or samples negatives."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +16,15 @@ from sparkrec.transforms.split import Split, last_basket, last_n, leave_one_out,
 
 @dataclass(frozen=True)
 class MatchInput:
-    """Either `events` (with history) to split, or a split's `train` to draw negatives for."""
+    """Either `events` or `train`.
+
+    Attributes
+    ----------
+    events
+        Table of events (with history features) to split.
+    train
+        Table `train` of a split, to sample negatives for.
+    """
 
     events: str | None = None
     train: str | None = None
@@ -32,12 +40,17 @@ class Filters:
 
     Attributes
     ----------
-    min_user_events, min_item_events
-        The k-core's two thresholds.
+    min_user_events
+        Minimum number of events of a user.
+    min_item_events
+        Minimum number of events of an item.
     iterate
-        Whether the k-core goes on to its fixpoint, or makes one pass.
-    start, end
-        Seconds since the epoch, half-open.
+        Whether to filter until all remaining users and items have enough events (the k-core). If
+        not, there is one pass.
+    start
+        Only events at or after this time are kept, in seconds since the epoch.
+    end
+        Only events before this time are kept, in seconds since the epoch.
     """
 
     min_user_events: int = 1
@@ -54,14 +67,18 @@ class SplitBy:
     Attributes
     ----------
     method
-        `last_n` events, `leave_one_out`, `temporal`, or `last_basket` of each user.
+        `last_n`: the last n events of each user; `leave_one_out`: the last event; `last_basket`:
+        the last basket; `temporal`: all events from a time on.
     n
-        Events that `last_n` holds out.
-    test_from, validation_from
-        Seconds since the epoch, for `temporal`.
+        Number of events that `last_n` holds out per user.
+    test_from
+        For `temporal`, time from which events are test rows, in seconds since the epoch.
+    validation_from
+        For `temporal`, time from which events are validation rows, in seconds since the epoch. By
+        default the last event of each user in train is.
     new_users
-        Of `temporal`: whether users without an event before `test_from` stay in `train`, or are
-        queries of `test`, as sessions have to be.
+        For `temporal`, whether users without an event before `test_from` stay in `train` or go to
+        `test`. Sessions must go to `test`.
     """
 
     method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
@@ -90,16 +107,16 @@ class SplitBy:
 
 @dataclass(frozen=True)
 class Negatives:
-    """Negatives for each positive.
+    """Sampled negatives of each positive.
 
     Attributes
     ----------
     num
-        Negatives a positive.
+        Number of negatives per positive.
     alpha
-        They are drawn with popularity^alpha.
+        Items are drawn with probability in proportion to popularity^alpha.
     rating_above
-        Train rows with a rating above it are positives; all of them by default.
+        Only rows of train with a rating above this are positives; by default all rows are.
     """
 
     num: int
@@ -115,10 +132,13 @@ class Negatives:
 
 @dataclass(frozen=True)
 class MatchDataset:
-    """Config of jobs/match_dataset.py.
+    """Config of jobs/match_dataset.py, which either splits events or samples negatives.
 
-    With `split`, `output_path` gets the tables train, validation and test. With `negatives`,
-    `output_path` is one table: the positives of `input.train` with their negatives.
+    Attributes
+    ----------
+    output_path
+        With `split`, folder of the tables train, validation and test. With `negatives`, path of one
+        table: the positives of `input.train` with their negatives.
     """
 
     job: str

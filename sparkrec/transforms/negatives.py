@@ -1,14 +1,15 @@
-"""Negative sampling ahead of training: items a user does not have, drawn by popularity.
+"""Negative sampling before training: items that a user does not have, drawn by popularity.
 
-Each draw comes from a counter-based generator (splitmix64) keyed by (seed, position, slot), and is
-exact: it inverts the distribution over the items that the user lacks, so there is no rejection and
-no chance that depends on how rows are partitioned or ordered. Weights are whole numbers, hence no
-rounding can hit an item that the user has.
+Each draw comes from a counter-based generator (splitmix64) keyed by (seed, position, slot). It
+inverts the distribution over the items that the user does not have, so it is exact: there is no
+rejection, and the result does not depend on the partitions and the order of rows. Weights are
+integers, so rounding cannot select an item that the user has.
 
-How a draw finds its item. The items lie side by side on a line, each as long as its weight. For a
-user, the items in `train_events` are cut out and the rest is pushed together; the draw is a point
-on what remains. A first binary search, among the user's own items, tells how much was cut out
-before the point; adding that gives the place on the full line, and a second search finds the item.
+How a draw finds its item: items are intervals on a line, each as long as its weight. For a user,
+the intervals of the user's items in `train_events` are removed and the rest is closed up; the draw
+is a point on the shortened line. A first binary search, among the user's items, gives the length
+that was removed before the point. Adding it gives the position on the full line, and a second
+binary search finds the item.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,13 +32,13 @@ NEGATIVES = "negatives"
 _SEEN = "_sr_seen"
 _INDEX = "_sr_index"
 
-# All weights together are about 2^48. A user's own part of a search key stays below 2^49, which
-# leaves 14 bits for the user's number within a block: at most 8192 rows, markers included.
+# The sum of all weights is about 2^48. The part of a search key within a user is below 2^49, which
+# leaves 14 bits for the number of the user within a chunk: at most 8192 rows, including markers.
 _WEIGHT_BITS = 48
 _KEY_BITS = 49
-_MAX_BLOCK_ROWS = 8192
-# Draws per block: small enough for the processor's cache and for any executor's memory.
-_BLOCK_DRAWS = 1 << 18
+_MAX_CHUNK_ROWS = 8192
+# Draws per chunk: small enough for the processor's cache and for any executor's memory.
+_CHUNK_DRAWS = 1 << 18
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,21 +51,21 @@ def sample_negatives(
     alpha: float = 0.75,
     seed: int = 0,
 ) -> DataFrame:
-    """Add to each positive items that its user has nowhere in `train_events`.
+    """Add to each positive sampled items that its user does not have in `train_events`.
 
-    Items are drawn with replacement, with probability proportional to count^alpha among the items
-    that the user lacks, where count is the item's number of train events (Mikolov et al. 2013 use
-    alpha = 0.75; 0 is uniform).
+    Items are drawn with replacement from the items that the user does not have, with probability in
+    proportion to count^alpha, where count is the number of train events of the item (Mikolov et al.
+    2013 use alpha = 0.75; 0 is uniform).
 
     Parameters
     ----------
     positives
-        One row a positive; `columns.position` (an integer, never null) is its key for the draws.
+        One row per positive; `columns.position` (an integer, never null) is its key for the draws.
     train_events
-        Events that give the popularity, the candidates, and what each user has. An item that is in
-        `positives` only is neither drawn nor excluded.
+        Events that define the candidates, their popularity, and the items of each user. An item
+        that is in `positives` only is neither drawn nor excluded.
     num_negatives
-        Negatives per positive, at least 1.
+        Number of negatives per positive, at least 1.
     alpha
         Exponent of the popularity, at least 0.
     seed
@@ -74,8 +75,8 @@ def sample_negatives(
     -------
     DataFrame
         All rows and columns of `positives`, and `negatives`: array<item type> of `num_negatives`
-        items; empty for a user who has every item (`negatives_shortfall` counts those). Rows come
-        out ordered by user within a partition: shuffle them before training in file order.
+        items; empty for a user who has every item (`negatives_shortfall` counts those). The rows of
+        a partition are ordered by user: shuffle them before training in file order.
 
     Raises
     ------
@@ -87,10 +88,10 @@ def sample_negatives(
 
     Notes
     -----
-    Equal arguments give equal negatives, whatever the partitions and the order of the rows. Runs
-    one Spark job at once to count the items, which the driver holds (up to some millions); the
-    rest is lazy: one shuffle by user, then Arrow batches. Memory per task is one batch and one
-    user's distinct items. About 5 million negatives a second and core.
+    Equal arguments give equal negatives, whatever the partitions and the order of the rows. One
+    Spark job runs at once to count the items, which the driver holds (a few million at most). The
+    rest is lazy: one shuffle by user, then Arrow batches. A task holds one batch and the distinct
+    items of one user in memory. The speed is about 5 million negatives per second and core.
     """
     require_columns(
         positives, (columns.user, columns.timestamp, columns.position), table="positives"
@@ -112,8 +113,8 @@ def sample_negatives(
         pa.table({columns.item: counts["item"], _INDEX: np.arange(len(counts), dtype=np.int32)})
     )
     rows = positives.drop(NEGATIVES)
-    # One marker row a user carries the user's items; sorted before the user's positives, it serves
-    # them all, however many batches they fill, and no positive has to carry an array of its own.
+    # One marker row per user has the user's items. It is sorted before the user's positives and
+    # serves them all, whatever the number of batches, so that no positive needs its own array.
     users = rows.select(columns.user).distinct()
     seen = train_events.select(columns.user, columns.item).join(index, columns.item)
     markers = (
@@ -137,9 +138,9 @@ def sample_negatives(
 
 
 def negatives_shortfall(frame: DataFrame, num_negatives: int) -> int:
-    """How many negatives are missing in all rows, compared with `num_negatives` in each.
+    """Number of negatives that are missing, compared with `num_negatives` in each row.
 
-    Runs a Spark job. Zero unless some user has every item.
+    Runs a Spark job. It is zero unless a user has every item.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def negatives_shortfall(frame: DataFrame, num_negatives: int) -> int:
 
 
 def _item_counts(train_events: DataFrame, columns: Columns) -> pa.Table:
-    """The items of train in ascending order, `item` and `n`; an item's row is its dense index."""
+    """The items of train in ascending order, `item` and `n`; the row number is the dense index."""
     counts = (
         train_events.where(F.col(columns.item).isNotNull())
         .groupBy(F.col(columns.item).alias("item"))
@@ -172,9 +173,9 @@ def _worker(
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         open_user = np.empty(0, np.int64)
         for batch in batches:
-            for start in range(0, len(batch), sampler.block_rows):
-                block = batch.slice(start, sampler.block_rows)
-                out, open_user = sampler.sample(block, open_user)
+            for start in range(0, len(batch), sampler.chunk_rows):
+                chunk = batch.slice(start, sampler.chunk_rows)
+                out, open_user = sampler.sample(chunk, open_user)
                 if len(out):
                     yield out
 
@@ -183,7 +184,7 @@ def _worker(
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Everything a task needs to draw; a few bytes per item."""
+    """Data and settings that a task needs to draw; a few bytes per item."""
 
     items: pa.Array
     weights: Ints
@@ -201,22 +202,22 @@ class _Sampler:
         return cls(counts["item"].combine_chunks(), weights, position, num_negatives, seed)
 
     @property
-    def block_rows(self) -> int:
-        return min(max(_BLOCK_DRAWS // self.num_negatives, 1), _MAX_BLOCK_ROWS)
+    def chunk_rows(self) -> int:
+        return min(max(_CHUNK_DRAWS // self.num_negatives, 1), _MAX_CHUNK_ROWS)
 
-    def sample(self, block: pa.RecordBatch, open_user: Ints) -> tuple[pa.RecordBatch, Ints]:
-        """Negatives for the block's positives.
+    def sample(self, chunk: pa.RecordBatch, open_user: Ints) -> tuple[pa.RecordBatch, Ints]:
+        """Draw negatives for the positives of a chunk.
 
-        `open_user` has the items (sorted indices) of the user whose positives the block may begin
-        with; returned with the rows are those of the user it ends with.
+        The chunk may begin in the middle of a user's positives; `open_user` has the items of that
+        user (sorted indices). Returns the rows, and the items of the chunk's last user.
         """
-        seen = block.column(_SEEN)
+        seen = chunk.column(_SEEN)
         is_marker = seen.is_valid().to_numpy(zero_copy_only=False)
         lengths = pc.list_value_length(seen.filter(pa.array(is_marker))).to_numpy()
         lengths = np.concatenate([[len(open_user)], lengths]).astype(np.int64)
         items = np.concatenate([open_user, seen.flatten().to_numpy()]).astype(np.int64)
 
-        rows = block.filter(pa.array(~is_marker)).drop_columns([_SEEN])
+        rows = chunk.filter(pa.array(~is_marker)).drop_columns([_SEEN])
         owner = np.cumsum(is_marker)[~is_marker]
         noise = _noise(rows.column(self.position), self.num_negatives, self.seed)
         chosen, free = self._draw(noise, owner, items, lengths)
@@ -231,10 +232,11 @@ class _Sampler:
     def _draw(
         self, noise: npt.NDArray[np.float64], owner: Ints, items: Ints, lengths: Ints
     ) -> tuple[Ints, Ints]:
-        """Dense indices shaped like `noise` (rows x slots), and what weight each user leaves free.
+        """Dense indices of the shape of `noise` (rows x slots), and the remaining weight by user.
 
-        `items` are the users' items one user after another, `lengths` how many each has, `owner`
-        the user of each row. Rows of a user who leaves nothing free hold no meaning.
+        `items` are the concatenated items of the users, `lengths` the number of items of each
+        user, and `owner` the user of each row. The rows of a user without remaining weight are
+        meaningless.
         """
         ends = np.cumsum(self.weights)
         first = np.cumsum(lengths) - lengths
@@ -244,7 +246,7 @@ class _Sampler:
 
         users = np.arange(len(lengths), dtype=np.int64)
         of_item = np.repeat(users, lengths)
-        # Where on the user's shortened line each cut lies; ascending, as the items are.
+        # Position of each removed interval on the user's shortened line; ascending, as the items.
         at = ends[items] - own - (cut[:-1] - cut[first][of_item])
         keys = (of_item << _KEY_BITS) + at
 

@@ -1,4 +1,4 @@
-"""Test sessions to queries: every event after the first is to be found from those before it."""
+"""Turns test sessions into queries: each event after the first is predicted from those before."""
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -16,8 +16,8 @@ def session_queries(test: DataFrame, train: DataFrame, columns: Columns) -> Data
     test
         Events of test sessions; a session is a user, `columns.user`.
     train
-        Events of train: test events of items that it lacks are dropped first, as GRU4Rec's authors
-        do.
+        Events of train. Test events of items that are not in train are dropped first, as in the
+        code of GRU4Rec's authors.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def last_sessions(events: DataFrame, columns: Columns, seconds: int) -> tuple[Da
     Returns
     -------
     train, test
-        Whole sessions (`columns.user`), the test sessions those that end after the latest timestamp
-        less `seconds`, or at it.
+        Whole sessions (`columns.user`). The test sessions are those whose last event is at or after
+        the latest timestamp minus `seconds`.
 
     Raises
     ------

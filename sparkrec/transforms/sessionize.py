@@ -1,4 +1,4 @@
-"""Cut each user's stream of events into sessions, by the time that nothing happened."""
+"""Cut each user's events into sessions, at long gaps between two events."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,13 @@ _PREVIOUS, _STARTS, _FIRST = "_sr_previous", "_sr_starts", "_sr_first"
 
 @dataclass(frozen=True)
 class SessionizeInput:
-    """The published table of `events`."""
+    """Input of the job.
+
+    Attributes
+    ----------
+    events
+        Published table of events.
+    """
 
     events: str
 
@@ -31,9 +37,9 @@ class Sessionize:
     Attributes
     ----------
     gap_seconds
-        A session ends where its user does nothing for longer.
+        A session ends if its user has no event for more than this number of seconds.
     max_events
-        A session ends at so many events, too; null for no limit.
+        Maximum number of events in a session; null for no limit.
     """
 
     job: str
@@ -63,20 +69,20 @@ def sessionize(
     Parameters
     ----------
     events
-        One row an event, in any order. Timestamps are seconds since the epoch, so no time zone and
-        no clock change has a say.
+        One row per event, in any order. Timestamps are seconds since the epoch, so time zones and
+        clock changes have no effect.
     gap_seconds
-        An event more than this after its user's event before it begins a session. Equal
-        timestamps follow `columns.position`, as everywhere.
+        An event that comes more than this number of seconds after the user's previous event begins
+        a new session. Events with equal timestamps are ordered by `columns.position`.
     max_events
-        A session of so many events is full, and the next event begins another.
+        Maximum number of events in a session; the next event begins a new session.
 
     Returns
     -------
     DataFrame
-        All rows and columns of `events`, and (replacing a column of its name) the session: bigint,
-        the position of its first event, hence the same whatever the partitions, and distinct over
-        all users where positions are.
+        All rows and columns of `events`, and the session (replacing a column of the same name):
+        bigint, the position of its first event. It does not depend on the partitions, and it is
+        distinct over all users if positions are.
 
     Raises
     ------

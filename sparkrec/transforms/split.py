@@ -1,20 +1,20 @@
-"""Hold out events for testing: the last n, the last basket, or all from a moment on.
+"""Hold out events for testing: the last n, the last basket, or all events after a time.
 
-What a split means, whichever it is:
+All splits have these rules:
 
-- `test` has the held-out rows, `train` all others. A user of whom nothing would be left in train is
-  not tested: all rows stay in train.
-- `validation` is each user's last train event (or the last part of train, where a split says so).
-  Its rows are a subset of train, where the boolean column `is_validation` marks them, so that a fit
-  can leave them out while parameters are chosen. A user with one train event (or basket) has no
-  validation row, for nothing would be left to fit.
-- Every test and validation row is a query with its answer. Added are `query_id` (long, the row's
-  position), `history` (array of all items of the user before the row, oldest first, earlier test
-  rows included) and `relevant` (array of the items to be found).
+- `test` has the held-out rows, and `train` has all others. If a user would have no row left in
+  train, the user is not tested and all rows stay in train.
+- `validation` is each user's last event of train (or the last part of train, if a split says so).
+  Its rows are a subset of train, marked there by the boolean column `is_validation`, so that a fit
+  can leave them out while settings are chosen. A user with one event (or basket) in train has no
+  validation row, because no row would be left to fit.
+- Every test and validation row is a query with its answer. The columns `query_id` (long, the row's
+  position), `history` (array of all items of the user before the row, oldest first, including
+  earlier test rows) and `relevant` (array of the items to find) are added.
 
-Every order is (timestamp, position). The frames of a split are lazy and read `events` several
-times: write `events` first, or persist them. Each costs two shuffles by user; histories are sliced
-from one sorted array per user, so a user's items must fit in a row.
+Events are always ordered by (timestamp, position). The frames of a split are lazy and read `events`
+several times, so write or persist `events` first. Each frame costs two shuffles by user. Histories
+are slices of one sorted array per user, so the items of a user must fit in a row.
 """
 
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ HISTORY = "history"
 RELEVANT = "relevant"
 _ADDED = (QUERY_ID, HISTORY, RELEVANT)
 
-# Columns that never leave this module. A row's rank is 1 + the number of the user's earlier events.
+# Private columns. The rank of a row is 1 + the number of the user's earlier events.
 _RANK, _EVENTS, _ITEMS = "_sr_rank", "_sr_events", "_sr_items"
 _START, _TEST = "_sr_start", "_sr_test"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three frames made by one of this module's functions; the module says what is in them."""
+    """The three frames of a split; see the docstring of the module."""
 
     train: DataFrame
     validation: DataFrame
@@ -58,9 +58,9 @@ def last_n(events: DataFrame, columns: Columns, n: int = 3) -> Split:
     Parameters
     ----------
     events
-        One row an event; other columns, such as a history, are kept.
+        One row per event; other columns, such as a history, are kept.
     n
-        Test rows per user, at least 1.
+        Number of test rows per user, at least 1.
 
     Raises
     ------
@@ -88,30 +88,30 @@ def temporal(
     validation_from: int | None = None,
     new_users: Literal["train", "test"] = "train",
 ) -> Split:
-    """Hold out all events from a moment on.
+    """Hold out all events at or after a time.
 
     Parameters
     ----------
     events
-        One row an event; other columns, such as a history, are kept.
+        One row per event; other columns, such as a history, are kept.
     test_from
-        Seconds since the epoch: events at or after it are test rows.
+        Time in seconds since the epoch. Events at or after it are test rows.
     validation_from
-        Events at or after it and before `test_from` are the validation rows; by default each user's
-        last train event is.
+        Events at or after this time and before `test_from` are the validation rows. By default the
+        validation row is each user's last event of train.
     new_users
-        Where users go whose first event is at or after `test_from`. "train" keeps them there whole,
-        as every split does with users of whom nothing would be left; train then holds events from
-        after `test_from`. "test" tests them, the first event with an empty history: right where
-        the "user" is a session, and where train must not know the future. The same word decides
-        on users whose train events all lie in the validation range.
+        Table of the users whose first event is at or after `test_from`. "train" keeps all their
+        events in train, as in the other splits; train then has events from after `test_from`.
+        "test" makes them test rows, the first event with an empty history. Use it if a "user" is a
+        session, or if train must not contain later events. The same choice applies to users whose
+        events of train are all in the validation range.
 
     Raises
     ------
     DataError
         A column is missing.
     ConfigError
-        `validation_from` is not before `test_from`, or `new_users` is neither word.
+        `validation_from` is not before `test_from`, or `new_users` is neither train nor test.
     """
     require_events(events, columns)
     if validation_from is not None and validation_from >= test_from:
@@ -135,12 +135,13 @@ def temporal(
 def last_basket(events: DataFrame, columns: Columns) -> Split:
     """Hold out the last basket of each user who has more than one.
 
-    Baskets are the events of a user with the same `columns.session`, ordered by their first event;
-    events without a session form one basket. Test and validation have one row per (user, basket),
-    with the columns user, `query_id` (smallest position of the basket), timestamp (of its first
-    event), `history` (all items of earlier baskets), `relevant` (the distinct items, sorted), and
-    those columns of `events` whose names begin with `recent_` or `last_`, as they stand in the
-    basket's first event (see `add_history(by_session=True)`). Validation is the last train basket.
+    A basket is the events of a user with the same `columns.session`; baskets are ordered by their
+    first event. The events of a user without a session are one basket. Test and validation have one
+    row per (user, basket), with the columns user, `query_id` (smallest position of the basket),
+    timestamp (of its first event), `history` (all items of earlier baskets), `relevant` (the
+    distinct items, sorted), and the columns of `events` named `recent_...` or `last_...`,
+    with the values of the basket's first event (see `add_history(by_session=True)`). Validation is
+    the last basket of train.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def last_basket(events: DataFrame, columns: Columns) -> Split:
     """
     require_events(events, columns)
     session = require_session(events, columns, "last_basket")
-    # Sharing the rows out by user serves the window by basket and all that follow.
+    # One repartition by user serves the window by basket and all later windows.
     first = F.min(moment(columns)).over(Window.partitionBy(columns.user, session))
     started = events.repartition(columns.user).withColumn(_START, first)
     # All events of a basket have the same rank: 1 + the events in the user's earlier baskets.
@@ -172,14 +173,14 @@ def last_basket(events: DataFrame, columns: Columns) -> Split:
 
 
 def _rank(events: DataFrame, columns: Columns, order: list[str]) -> DataFrame:
-    """Add to each row 1 + how many rows of its user come before it, and how many there are."""
+    """Add 1 + the number of the user's rows before each row, and the number of the user's rows."""
     by_user = Window.partitionBy(columns.user)
     ranked = events.withColumn(_RANK, F.rank().over(by_user.orderBy(*order)))
     return ranked.withColumn(_EVENTS, F.count("*").over(by_user))
 
 
 def _mark_validation(ranked: DataFrame, columns: Columns) -> DataFrame:
-    """Mark the last train event (or basket) of each user who has another one in train."""
+    """Mark the last event (or basket) in train of each user who has an earlier one there."""
     by_user = Window.partitionBy(columns.user)
     last_train = F.max(F.when(~F.col(_TEST), F.col(_RANK))).over(by_user)
     chosen = ~F.col(_TEST) & (F.col(_RANK) == last_train) & (F.col(_RANK) > 1)
@@ -194,7 +195,7 @@ def _train(events: DataFrame, marked: DataFrame) -> DataFrame:
 def _split_rows(
     events: DataFrame, ranked: DataFrame, columns: Columns, validation: Column | None = None
 ) -> Split:
-    """The split of rows that `_TEST` marks; validation is by default the last train event."""
+    """Split by the mark `_TEST`; by default validation is each user's last event of train."""
     if validation is None:
         marked = _mark_validation(ranked, columns)
     else:
@@ -218,9 +219,9 @@ def _split_rows(
 
 
 def _sequences(events: DataFrame, order: list[str], columns: Columns) -> DataFrame:
-    """One row a user: all items in order."""
+    """Collect all items of each user in order, one row per user."""
     keys = [F.col(name).alias(f"k{i}") for i, name in enumerate(order)]
-    # sort_array, for array_sort calls an interpreted comparator and is several times slower.
+    # sort_array, because array_sort calls an interpreted comparator and is several times slower.
     entries = F.sort_array(F.collect_list(F.struct(*keys, F.col(columns.item).alias("item"))))
     return events.groupBy(columns.user).agg(entries["item"].alias(_ITEMS))
 
@@ -228,7 +229,7 @@ def _sequences(events: DataFrame, order: list[str], columns: Columns) -> DataFra
 def _basket_queries(
     rows: DataFrame, sequences: DataFrame, names: list[str], columns: Columns
 ) -> DataFrame:
-    """One row for each (user, basket) among the rows."""
+    """Make one query per (user, basket) of the rows."""
     past = [name for name in names if name.startswith(("recent_", "last_"))]
     queries = rows.groupBy(columns.user, _RANK).agg(
         F.min(F.col(columns.position).cast("long")).alias(QUERY_ID),

@@ -11,22 +11,22 @@ _ITEMS, _END = "_sr_items", "_sr_end"
 
 
 def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
-    """Cut each user's items, in order, into windows of `steps` items and the one that follows each.
+    """Cut each user's items, in order, into windows of `steps` input items and their successors.
 
     Parameters
     ----------
     events
-        One row an event, in any order; rows without an item are left out.
+        One row per event, in any order; rows without an item are left out.
     steps
-        Items of a window that are read, at least 1; a window has one item more, the last one's
-        answer.
+        Number of input items of a window, at least 1. A window has one item more, the target of
+        its last step.
 
     Returns
     -------
     DataFrame
         Columns `columns.user` and `window`: array of 2 to `steps` + 1 items, oldest first. Every
-        item of a user but the first is an answer exactly once. Windows are cut from the end, so
-        that only a user's earliest has fewer items. Users with one event have none.
+        item of a user except the first is a target exactly once. Windows are cut from the end, so
+        only the earliest window of a user can be shorter. Users with one event have no window.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
     """
     require_at_least("steps", steps, 1)
     ordered = user_items(events, columns, _ITEMS)
-    # Ends of the windows, as places from 1.
+    # Positions of the last items of the windows, counted from 1.
     ends = F.sequence(F.size(_ITEMS), F.lit(2), F.lit(-steps))
     long_enough = ordered.where(F.size(_ITEMS) > 1)
     ended = long_enough.select(columns.user, _ITEMS, F.explode(ends).alias(_END))
@@ -53,14 +53,14 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
 def user_items(
     events: DataFrame, columns: Columns, name: str, max_len: int | None = None
 ) -> DataFrame:
-    """One row a user: `columns.user`, and as `name` the array of the items, oldest first.
+    """Collect the items of each user: `columns.user`, and `name`, an array of items, oldest first.
 
     Parameters
     ----------
     events
-        One row an event, in any order; rows without an item are left out.
+        One row per event, in any order; rows without an item are left out.
     max_len
-        Keep so many last items; all by default.
+        Number of the latest items to keep; all by default.
 
     Raises
     ------

@@ -229,7 +229,7 @@ def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
         run({"path": str(tmp_path / "nothing")})
     with pytest.raises(DataError, match="Spark knows no table nothing"):
         run({"table": "nothing"})
-    with pytest.raises(DataError, match=r"cannot read .*e\.csv: it is damaged, or not of"):
+    with pytest.raises(DataError, match=r"cannot read .*e\.csv: it is damaged, or not in"):
         run({"path": source["path"]})
     with pytest.raises(ConfigError, match=r"path must be given, or table in its place"):
         run({})

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.encode import Encoded, encode_rows, fixed_width
+from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import DataError
 from sparkrec.feed._petastorm import parquet_files
 from sparkrec.io.publishing import is_published, read_manifest
@@ -52,7 +53,8 @@ def rows(spark: SparkSession, count: int = 400) -> DataFrame:
 
 
 def encode(train: DataFrame, path: Path, workers: int = 1, seed: int = 1) -> Encoded:
-    return encode_rows(train, "item_id", encoder(), catalogue(), str(path), workers, seed)
+    users = QueryEncoder(SCHEMA, encoder(), catalogue())
+    return encode_rows(train, "item_id", users, str(path), workers, seed)
 
 
 def read(path: str) -> pa.Table:

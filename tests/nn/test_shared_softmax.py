@@ -1,4 +1,4 @@
-"""The blocked softmax over all items, against Torch's."""
+"""The chunked softmax over all items, against Torch's."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from sparkrec.nn import losses
 
 
 @pytest.mark.parametrize("corrected", [False, True])
-@pytest.mark.parametrize("block", [1, 7, 1 << 19])
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 19])
 def test_equals_cross_entropy_and_so_do_its_gradients(
-    block: int, corrected: bool, monkeypatch: pytest.MonkeyPatch
+    chunk: int, corrected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "_BLOCK_SCORES", block)
+    monkeypatch.setattr(losses, "_CHUNK_SCORES", chunk)
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     items = torch.randn(6, 4, generator=generator, dtype=torch.float64, requires_grad=True)

@@ -140,8 +140,8 @@ def test_a_built_in_by_its_short_name(root: Path) -> None:
         ("{class: 'outside_models:'}", "must be module:Class"),
         ("{class: no_such_module:X}", "there is no module `no_such_module` on Python's path"),
         ("{class: outside_models:Maen}", "has no class `Maen`; did you mean `Mean`"),
-        ("{class: outside_models:Stranger}", "outside_models:Stranger is no network"),
-        ("{class: outside_models:NoConfig}", "NoConfig has no `Config`, a frozen dataclass"),
+        ("{class: outside_models:Stranger}", "outside_models:Stranger is not a network"),
+        ("{class: outside_models:NoConfig}", "NoConfig must have a `Config`, a frozen dataclass"),
         ("{class: outside_models:Mean, dim: 3}", "unknown key `model.dim`"),
         (
             "{class: sparkrec.training.retrievers:DSSM}",
@@ -167,7 +167,7 @@ def test_a_class_that_no_other_process_finds_is_refused() -> None:
     class Local:
         pass
 
-    with pytest.raises(ConfigError, match="put it at the top of a module file"):
+    with pytest.raises(ConfigError, match="define it at the top level of a module file"):
         class_path(Local)
 
 

@@ -157,12 +157,12 @@ def test_text_ids(spark: SparkSession) -> None:
         "query_id long, known boolean, history array<string>",
     )
     searcher = FixedSearcher(catalogue(["e", "d", "é", "b", "a"]))
-    result = recommend(frame, searcher, T.StringType(), 3, True, "history", fallback=True)
+    result = recommend(frame, searcher, T.StringType(), SearchOptions(k=3))
     assert answers(result) == {1: ["é", "b", "d"], 2: ["d", "e", "a"]}
 
 
 def test_a_batch_longer_than_a_block(spark: SparkSession) -> None:
-    """Rows of a later block must not be masked by the history of an earlier one's."""
+    """Rows of a later chunk must not be masked by the history of an earlier one's."""
     frame = (
         spark.range(9000)
         .selectExpr("id AS query_id", "id % 3 > 0 AS known", "array(10 * (1 + id % 5)) AS history")

@@ -123,9 +123,9 @@ def test_what_the_model_knows(model: TwoTowerModel) -> None:
     assert model.item_vectors.shape == (ITEMS, 8)
     assert np.allclose(np.linalg.norm(model.item_vectors, axis=1), 1, atol=1e-5)
     columns = ("user", "last_movie", "recent_movie_ids")
-    assert model.user_encoder.schema.columns == columns
-    assert model.item_encoder.features.schema.columns == ("movie_id",)
-    assert set(model.seconds) == {"prepare", "fit", "index"}
+    assert model.parts.user_encoder.schema.columns == columns
+    assert model.parts.item_encoder.features.schema.columns == ("movie_id",)
+    assert set(model.fit_report["seconds"]) == {"prepare", "fit", "index"}
     assert [entry["epoch"] for entry in model.fit_report["history"]] == list(range(1, 16))
     assert model.fit_report["training_rows"] == 4 * USERS
 
@@ -189,10 +189,10 @@ def test_params_by_name() -> None:
     assert estimator.get("embedding_dim") == 16
     assert estimator.get("hidden") == DSSMConfig().hidden
     assert estimator.get("loss") == "bce"
-    assert estimator._block("model") == DSSMConfig(embedding_dim=16)
-    assert estimator._block("loss") == Loss(temperature=0.1)
-    assert estimator._block("training") == Training(epochs=3)
-    assert estimator._block("retrieval").index == "HNSW8"
+    assert estimator.block("model") == DSSMConfig(embedding_dim=16)
+    assert estimator.block("loss") == Loss(temperature=0.1)
+    assert estimator.block("training") == Training(epochs=3)
+    assert estimator.block("retrieval").index == "HNSW8"
 
 
 def test_params_of_a_config() -> None:
@@ -205,12 +205,12 @@ def test_params_of_a_config() -> None:
     )
     estimator = DSSM(config)
     for name in ("model", "loss", "training", "retrieval"):
-        assert estimator._block(name) == getattr(config, name)
+        assert estimator.block(name) == getattr(config, name)
     assert estimator.get("seed") == 9
     assert estimator.get("exclude_seen") is False  # as the retrieval block has it
     changed = DSSM(config, epochs=5)
-    assert changed._block("training") == Training(epochs=5, early_stopping=None)
-    assert changed._block("model") == config.model
+    assert changed.block("training") == Training(epochs=5, early_stopping=None)
+    assert changed.block("model") == config.model
 
 
 def test_unknown_params() -> None:
@@ -223,7 +223,7 @@ def test_unknown_params() -> None:
     [
         ({"epochs": 0}, "training.epochs must be at least 1"),
         ({"temperature": 0.0}, "loss.temperature must be above 0"),
-        ({"hidden": ()}, "model.hidden must name"),
+        ({"hidden": ()}, "hidden must name"),
         ({"index": "flat"}, "retrieval.index must be Flat"),
         ({"batch_size": 33, "workers": 2}, "training.batch_size must be a multiple of workers"),
     ],
@@ -332,8 +332,8 @@ def test_features_and_crosses_of_both_sides(
         exclude_seen=False,
     )
     fitted = estimator.fit(train)
-    assert fitted.item_encoder.features.slices == [(0, 1), (1, 3), (3, 5)]
-    assert fitted.item_encoder.features.buckets == {"genre#year": 50}
+    assert fitted.parts.item_encoder.features.slices == [(0, 1), (1, 3), (3, 5)]
+    assert fitted.parts.item_encoder.features.buckets == {"genre#year": 50}
     assert len(fitted.catalogue) == ITEMS
     asked = queries(train)
     found = answers(fitted, asked)

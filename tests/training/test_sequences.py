@@ -89,7 +89,7 @@ def test_short_lists_in_train_are_nothing_to_warn_of(
 
 def test_answers_do_not_depend_on_who_else_asks(events: DataFrame) -> None:
     """Histories are read with others of like length, and each gets its own answer."""
-    network = gru4rec(**WINDOWS, epochs=1).fit(events).network
+    network = gru4rec(**WINDOWS, epochs=1).fit(events).parts.network
     rng = np.random.default_rng(0)
     histories = rng.integers(2, ITEMS + 2, (600, 5))
     histories[np.arange(5) >= rng.integers(0, 6, 600)[:, None]] = 0
@@ -152,7 +152,7 @@ def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> No
 def test_mistakes(events: DataFrame) -> None:
     with pytest.raises(ConfigError, match="given is for two-tower models"):
         gru4rec(negatives="given").fit(events)
-    with pytest.raises(ConfigError, match=r"session_parallel carries a state .* sasrec has none"):
+    with pytest.raises(ConfigError, match=r"session_parallel carries a state .* SASRec has none"):
         SASRec(max_len=5, session_parallel=True).fit(events)
     with pytest.raises(DataError, match="the column `label`"):
         gru4rec().fit(events.selectExpr("*", "1 AS label"))

@@ -56,9 +56,9 @@ def test_several_relevant_items_of_a_query_are_weighed_as_the_evaluator_weighs_t
     recall = (1 + 0 + 1) / 3
     gains = [1, 1 / np.log2(3), 1 / np.log2(4)]
     ndcg = (1 + 3 * gains[2] / sum(gains) + 1) / 3
-    # Also where a query's relevant items fall into several blocks.
-    for block in (1024, 3, 1):
-        monkeypatch.setattr(validate, "_BLOCK", block)
+    # Also where a query's relevant items fall into several chunks.
+    for chunk in (1024, 3, 1):
+        monkeypatch.setattr(validate, "_CHUNK_TARGETS", chunk)
         assert measure("recall@2", targets, counts) == pytest.approx(recall)
         assert measure("recall@3", targets, counts) == pytest.approx(1)
         assert measure("ndcg@2", targets, counts) == pytest.approx(recall)

@@ -129,7 +129,7 @@ def test_a_user_may_span_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     def run(cuts: list[int], draws: int) -> list[dict[str, object]]:
-        monkeypatch.setattr(module, "_BLOCK_DRAWS", draws)
+        monkeypatch.setattr(module, "_CHUNK_DRAWS", draws)
         sampler = module._Sampler.build(counts, "position", 6, 0.75, 2)
         bounds = [0, *cuts, 10]
         slices = [batch.slice(a, b - a) for a, b in itertools.pairwise(bounds)]

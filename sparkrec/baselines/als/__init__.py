@@ -1,1 +1,1 @@
-"""ALS, matrix factorisation."""
+"""ALS: matrix factorisation by alternating least squares."""

@@ -1,4 +1,4 @@
-"""Events to Spark MLlib's ALS, and its factors back: ids, order and checkpoints are seen to."""
+"""Runs Spark MLlib's ALS on events: numbers the ids, fixes the order and sets up checkpoints."""
 
 import logging
 import math
@@ -29,15 +29,15 @@ _ITEM = "_sr_item"
 def pair_events(
     events: DataFrame, user: str, item: str, rating: str | None, once: bool
 ) -> DataFrame:
-    """One row a (user, item): `rating`, and the `events` that it stands for.
+    """Make one row per pair of user and item: `rating`, and `events`, the number of its events.
 
     Parameters
     ----------
     rating
-        Column of the rating, or None where each event is a rating of 1. Events without a user,
-        an item or a rating are left out.
+        Column of the rating; None makes each event a rating of 1. Events without a user, an item
+        or a rating are left out.
     once
-        Of several events of a pair take the largest rating, not the sum.
+        Whether a pair with several events gets the largest rating; if not, it gets the sum.
     """
     value = F.lit(1.0) if rating is None else F.col(rating)
     named = events.select(
@@ -50,12 +50,12 @@ def pair_events(
 
 
 def mean_rating(pairs: DataFrame, positive: bool) -> float:
-    """Mean rating of an event (with `positive`, of the pairs whose rating is above 0).
+    """Mean rating of an event; with `positive`, of the pairs with a rating above 0 only.
 
     Raises
     ------
     DataError
-        There is none, or a rating is infinite.
+        There is no such event, or a rating is infinite.
     """
     row = (pairs.where("rating > 0") if positive else pairs).agg(
         F.sum("rating").alias("total"), F.sum("events").alias("events")
@@ -73,23 +73,23 @@ def mean_rating(pairs: DataFrame, positive: bool) -> float:
 def factorize(
     pairs: DataFrame, catalogue: Catalogue, als: ALS, work_path: str | None
 ) -> tuple[Floats, DataFrame]:
-    """The factors of the items, and those of the users.
+    """Compute the factors of the items and of the users.
 
     Parameters
     ----------
     pairs
-        What `pair_events` made.
+        Output of `pair_events`.
     als
         MLlib's estimator; its input columns are set here.
     work_path
-        Where checkpoints may go meanwhile; see `ALS`.
+        Folder for checkpoints during the fit; see `ALS`.
 
     Returns
     -------
     items, users
-        float32 [items, rank] in the catalogue's order, zeros for an item without a rating; and
-        one row a user, its raw id (`USER`) and array<float> [rank] (`FACTOR`), kept on the
-        executors.
+        float32 [items, rank] in the catalogue's order, zeros for an item without a rating; and a
+        DataFrame with one row per user, the raw id (`USER`) and array<float> [rank] (`FACTOR`),
+        stored on the executors.
     """
     als = als.copy().setUserCol("id").setItemCol("item").setRatingCol("rating")
     users = _numbered_users(pairs, als.getNumUserBlocks()).persist()
@@ -104,17 +104,17 @@ def factorize(
 
 
 def _numbered_users(pairs: DataFrame, blocks: int) -> DataFrame:
-    """Each user with an int `id` that depends on the set of users and `blocks` alone."""
+    """Give each user an int `id` that depends only on the set of users and on `blocks`."""
     users = pairs.select(USER).distinct().withColumn("block", F.pmod(F.hash(USER), F.lit(blocks)))
     row = F.row_number().over(Window.partitionBy("block").orderBy(USER)) - 1
     return users.select(USER, (row * blocks + F.col("block")).alias("id"))
 
 
 def _ratings(pairs: DataFrame, users: DataFrame, catalogue: Catalogue, blocks: int) -> DataFrame:
-    """What MLlib reads: `id` of the user, `item`, `rating`, in an order and partitions of its own.
+    """The input of MLlib: `id` of the user, `item`, `rating`, in a fixed order and partitioning.
 
-    MLlib draws the random start by the sets of users and items in its blocks, but adds up floats
-    in the order in which ratings come.
+    MLlib's random initial vectors depend on the sets of users and items in its blocks, but its
+    floating-point sums depend on the order of the ratings.
     """
     numbers = pa.array(np.arange(len(catalogue), dtype=np.int32))
     items = pairs.sparkSession.createDataFrame(pa.table({_ITEM: catalogue.ids, "item": numbers}))
@@ -124,7 +124,7 @@ def _ratings(pairs: DataFrame, users: DataFrame, catalogue: Catalogue, blocks: i
 
 
 def _dense(factors: DataFrame, items: int, rank: int) -> Floats:
-    """MLlib's factors (`id`, `features`) as [items, rank]."""
+    """Collect MLlib's factors (`id`, `features`) as a matrix [items, rank]."""
     table = factors.toArrow()
     vectors = np.zeros((items, rank), np.float32)
     flat = pa.compute.list_flatten(table.column("features").combine_chunks())
@@ -134,12 +134,12 @@ def _dense(factors: DataFrame, items: int, rank: int) -> Floats:
 
 @contextmanager
 def _checkpoints(spark: SparkSession, work_path: str | None) -> Iterator[None]:
-    """Give the Spark context a checkpoint directory for a while; remove it with all it holds."""
+    """Set a checkpoint directory of the Spark context during the block, then remove it."""
     context = spark.sparkContext._jsc.sc()
     before = context.getCheckpointDir()
     if work_path is None and not is_local(spark):
         if before.isEmpty():
-            log.warning("lineage grows with every iteration: give ALS a work_path for checkpoints")
+            log.warning("the lineage grows with every iteration: set work_path for checkpoints")
         yield
         return
     folder = storage.join(work_path or tempfile.gettempdir(), f"checkpoints-{uuid.uuid4().hex}")
@@ -147,6 +147,6 @@ def _checkpoints(spark: SparkSession, work_path: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # Its public setter cannot take a directory back.
+        # The public setter cannot unset the directory.
         getattr(context, "checkpointDir_$eq")(before)
         storage.remove(folder)

@@ -1,11 +1,12 @@
-"""ALS: matrix factorisation by alternating least squares, Spark MLlib's, for implicit feedback.
+"""ALS: matrix factorisation by alternating least squares (Spark MLlib), for implicit feedback.
 
 Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM'08). Users and
-items get vectors of `rank` numbers; the score is their product. It knows no order of events: what
-the user did lately counts only where the query's history is folded in with a `decay` below 1.
+items have vectors of size `rank`, and the score is their inner product. Training ignores the order
+of events. Recent events have more weight only if the query's history is folded in with a `decay`
+below 1.
 
-Limits: item vectors are held by the driver and by every Python worker, at 4 bytes * rank an item
-(a worker needs some 200 MB more for a batch); user vectors stay on the executors, and on disk.
+Limits: the driver and every Python worker hold the item vectors in memory, 4 * rank bytes per item
+(a worker needs about 200 MB more for a batch). User vectors stay on the executors, and on disk.
 """
 
 from dataclasses import dataclass
@@ -41,37 +42,42 @@ class ALSConfig:
     Attributes
     ----------
     rank
-        Length of the vectors.
+        Size of the vectors.
     reg_param
-        Regularisation; MLlib multiplies it by the number of ratings of the user or item.
+        Regularisation. MLlib multiplies it by the number of ratings of the user or item.
     alpha
-        A pair with the rating r has the confidence 1 + alpha * r (implicit).
+        With `implicit_prefs`, a pair of user and item with the rating r has the confidence
+        1 + alpha * r.
     max_iter
-        Rounds, each of all items and then all users.
+        Number of iterations, each over all items and then all users.
     implicit_prefs
-        Ratings say how sure it is that the user likes the item, and a missing one that perhaps
-        not; false for the ratings themselves to be predicted.
+        Whether a rating is the confidence that the user likes the item; pairs without a rating
+        then count as no preference, with low confidence. false predicts the ratings themselves.
     nonnegative
-        Let no number of a vector be below 0.
+        Whether the values of the vectors are constrained to be at least 0.
     rating_col
-        Column of the rating, rows without one are left out; each event is a rating of 1 where
-        none is named. Implicit: one below 0 is a dislike, of confidence 1 + alpha * |r|.
+        Column of the rating; rows with a null are left out. If no column is named, each event is a
+        rating of 1. With `implicit_prefs` a rating r below 0 is a dislike with the confidence
+        1 + alpha * |r|.
     duplicates
-        Several events of a user and an item: `sum` of their ratings, or `once`, the largest
-        rating. For ratings to be predicted (not implicit), `once` is the one that makes sense.
+        How several events of a user with the same item become one rating: `sum`, the sum of their
+        ratings, or `once`, the largest. Use `once` if `implicit_prefs` is false.
     checkpoint_interval
-        Rounds after which the factors are written down, so that their lineage does not grow;
-        -1 for never.
-    num_user_blocks, num_item_blocks
-        Partitions of the factors. The random start depends on them, so they do not follow from
-        the cluster's size.
+        Number of iterations between checkpoints of the factors, which keep the lineage short;
+        -1 makes no checkpoints.
+    num_user_blocks
+        Number of partitions of the user factors. The random initial vectors depend on it, so the
+        default does not depend on the size of the cluster.
+    num_item_blocks
+        Number of partitions of the item factors, likewise.
     fold_in
-        What answers a query: `factors`, the user's own vector from training, or one solved from
-        the history for a user whom train did not have; `history`, always the latter.
+        The user vector that answers a query: `factors`, the user's vector from training, and for a
+        user who is not in train a vector computed from the history; or `history`, always a vector
+        computed from the history.
     decay
-        Weight of an event of the history that has a known later ones: decay**a.
+        An event of the history with a later known events after it has the weight decay**a.
     max_history
-        Latest known events of the history that count; 0 for all.
+        Number of the latest known events of the history that are used; 0 for all.
     """
 
     rank: int = 64
@@ -94,7 +100,7 @@ class ALSConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.reg_param <= 0:
-            raise ValueError("reg_param must be above 0, or a short history has no one solution")
+            raise ValueError("reg_param must be above 0; else a short history has many solutions")
         for name in ("alpha", "max_history"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0")
@@ -108,18 +114,19 @@ class ALSConfig:
 
 
 class ALSModel(ConfigParams, RetrievalModel):
-    """Item vectors, user vectors on the executors, and what folding in a history needs.
+    """Item vectors, user vectors on the executors, and the settings to fold in a history.
 
     Attributes
     ----------
     item_vectors
         float32 [items, rank], in the catalogue's order; zeros for an item without a rating.
     user_vectors
-        One row a user: `_sr_user`, the raw id, and `_sr_factor`, array<float> [rank]. Until the
-        model is saved they are kept on the executors (memory, then disk), and lost with them.
+        One row per user: `_sr_user`, the raw id, and `_sr_factor`, array<float> [rank]. Until the
+        model is saved, they are stored on the executors (memory, then disk) and lost if an
+        executor is lost.
     mean_rating
-        The rating that an event of a history is taken to have: the mean of train's events
-        (implicit: of those above 0).
+        Rating that is assumed for an event of a history: the mean rating of the events of train
+        (with `implicit_prefs`, of those with a rating above 0).
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
@@ -142,15 +149,15 @@ class ALSModel(ConfigParams, RetrievalModel):
         return als_searcher(self.catalogue, self.item_vectors, self.mean_rating, params)
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
-        """Add the users' own vectors, where those are to answer."""
+        """Add the users' vectors from training, if `fold_in` is `factors`."""
         require_history(queries, self.get("history_col"))
         if self.get("fold_in") == "history":
             return queries
         user = self.get("user_col")
         if user not in queries.columns:
             raise DataError(
-                f"queries have no column `{user}` (they have {', '.join(queries.columns)}), by "
-                "which to find the users' vectors; with fold_in: history they need none"
+                f"queries have no column `{user}` (they have {', '.join(queries.columns)}), which "
+                "is needed to find the users' vectors; with fold_in: history it is not needed"
             )
         given, known = (
             frame.schema[name].dataType
@@ -168,7 +175,7 @@ class ALSModel(ConfigParams, RetrievalModel):
         write_item_vectors(folder, self.catalogue, self.item_vectors)
         users = storage.join(folder, "users")
         self.user_vectors.write.parquet(storage.spark_path(users))
-        # Spark's own marks and checksums; the manifest says what belongs to the model.
+        # Spark's marker files and checksums are removed; the manifest lists the files of the model.
         for file in storage.list_files(users):
             if not file.name.endswith(".parquet"):
                 storage.remove(storage.join(users, file.name))
@@ -185,35 +192,36 @@ class ALSModel(ConfigParams, RetrievalModel):
 
 
 class ALS(Retriever):
-    """Factorises train's users and items with Spark MLlib's ALS.
+    """Factorises users and items with Spark MLlib's ALS.
 
     Parameters
     ----------
     config
-        The `model:` block of a conf; the defaults of `ALSConfig` without one.
+        The `model:` block of a conf; by default the defaults of `ALSConfig`.
     work_path
-        Folder for checkpoints, which all workers reach; they are removed after the fit. By
-        default a local temporary folder where Spark itself is local, else the checkpoint
+        Folder for checkpoints that all workers can reach; the checkpoints are removed after the
+        fit. By default a local temporary folder if Spark is local, otherwise the checkpoint
         directory of the Spark context, if it has one.
     params
-        By name: those of every retriever, `seed`, and the attributes of `ALSConfig`.
+        Params by name: those of every retriever, `seed`, and the fields of `ALSConfig`.
 
     Notes
     -----
-    Raw ids of any type are numbered on Spark: items by their place in the catalogue, users within
-    hash partitions, never all in one place; 2**31 / num_user_blocks users fit into a partition.
-    Ratings reach MLlib sorted, in partitions that follow from the data and `num_user_blocks`
-    alone, so the same events and seed give the same vectors in whatever order and partitions they
-    came (on several machines, up to the order in which MLlib adds up floats).
+    Raw ids of any type are numbered on Spark: items by their position in the catalogue, users
+    within hash partitions, so that no task or machine holds all users. A partition can have
+    2**31 / num_user_blocks users. MLlib gets the ratings sorted, in partitions that depend only on
+    the data and `num_user_blocks`, so the same events and seed give the same vectors, whatever the
+    order and the partitions of the events (on several machines, apart from rounding, which depends
+    on the order in which MLlib sums).
 
-    Shuffles the events once, and the vectors twice a round. Time of a round is about
-    pairs * rank^2 + (users + items) * rank^3.
+    The events are shuffled once, and the vectors twice per iteration. The time of an iteration is
+    in proportion to pairs * rank^2 + (users + items) * rank^3.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ALSConfig}
     model_class = ALSModel
 
-    seed = Param(Params._dummy(), "seed", "of the random start", TypeConverters.toInt)
+    seed = Param(Params._dummy(), "seed", "seed of the initial vectors", TypeConverters.toInt)
 
     def _fit(self, dataset: DataFrame) -> ALSModel:
         config, user, item = self.config, self.get("user_col"), self.get("item_col")

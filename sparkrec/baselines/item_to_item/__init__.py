@@ -1,1 +1,1 @@
-"""ItemCF and Swing: neighbours of items, counted on Spark."""
+"""ItemCF and Swing: tables of similar items, computed on Spark."""

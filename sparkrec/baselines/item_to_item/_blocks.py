@@ -1,11 +1,13 @@
-"""Item blocks: the work of an item-to-item model, shared among tasks without a self-join.
+"""Item blocks divide the work of an item-to-item model among tasks without a self-join.
 
-Two shuffles and no more. `spread` brings all events of a user to one task, which makes the user's
-row and sends it to every block that has one of its items. `solve` gives every block to one task,
-which then holds all that it needs to compare its own items with all others.
+A block is a set of items; one task computes the neighbours of its items. There are only two
+shuffles. `spread` brings all events of a user to one task, which makes the user's row (the list of
+the user's items) and sends it to every block that contains one of these items. `solve` gives every
+block to one task, which then has all rows that it needs to compare its items with all others.
 
-The rows of a user with n items travel to at most min(n, blocks) blocks, at 2 bytes an item (4 from
-65,536 items on). Items are dealt out by popularity, forth and back, so that blocks are alike.
+The row of a user with n items is sent to at most min(n, blocks) blocks, at 2 bytes per item (4
+bytes in catalogues of more than 65,536 items). Items are assigned to blocks in snake order of
+popularity, to balance the load.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +29,13 @@ from sparkrec.session import slots
 
 Scores = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
-# Items, their neighbours [items, K] with -1 for none, and the scores of these.
+# Items [items], their neighbours [items, K] (-1 where there are fewer than K), and the scores of
+# the neighbours [items, K].
 Found = tuple[Numbers, Numbers, Scores]
 
 _MESSAGES = "block int, source int, totals binary, content binary"
 _NEIGHBOURS = "item int, neighbours array<int>, scores array<double>"
-# About 60 bytes an event in the Python worker (with ids of 8 bytes; text needs its length more).
+# A Python worker needs about 60 bytes per event (with ids of 8 bytes; text ids add their length).
 _PARTITION_EVENTS = 4_000_000
 _MESSAGE_ITEMS = 4_000_000
 
@@ -48,34 +51,36 @@ def spread(
     measure: Callable[[UserRows], Scores] | None = None,
     partition_events: int = _PARTITION_EVENTS,
 ) -> DataFrame:
-    """Send the row of every user to each item block that has one of its items.
+    """Send the row of every user to each item block that contains one of the user's items.
 
     Parameters
     ----------
     events
-        One row an event; rows without user or item are dropped.
+        One row per event; rows without user or item are dropped.
     catalogue
         The items of these events, `count_catalogue(events, item)`.
     columns
-        Names of the columns. Timestamp and position are read with `how="recent"` alone, and the
-        position only if there is one.
+        Names of the columns. Timestamp and position are only read with `how="recent"`, and the
+        position only if the table has that column.
     blocks
-        Number of blocks, see `share_out`.
+        Number of blocks, see `assign_blocks`.
     max_items, how, seed
         See `user_rows`.
     measure
-        A vector (float64, of any one length) for the rows of a partition. The vectors of all
-        partitions are added up, and every block gets the sum. It costs one vector for each pair
-        of partition and block, which is little beside the rows as long as a partition has more
-        events than there are items.
+        Computes a float64 vector from the rows of a partition. Its length must be the same for all
+        partitions. The vectors of all partitions are summed, and every block gets the sum. One
+        vector is sent for each pair of partition and block, which is little compared with the rows
+        if a partition has more events than there are items.
     partition_events
-        Events of a partition, about; what bounds a task's memory (60 bytes an event).
+        Approximate number of events in a partition. It limits the memory of a task (60 bytes per
+        event).
 
     Returns
     -------
     DataFrame
-        `block`, `source` (the partition), `totals` (a partition's vector, once for each block) and
-        `content` (`UserRows.to_bytes`, at most 4 million items or one user).
+        One row per message: `block`, `source` (number of the partition), `totals` (the partition's
+        vector, in the first message to each block) and `content` (`UserRows.to_bytes`, at most 4
+        million items or one user).
     """
     spark = events.sparkSession
     wanted = [columns.user, columns.item]
@@ -83,7 +88,7 @@ def spread(
         wanted += order_columns(events, columns)
     user, item = F.col(f"`{columns.user}`"), F.col(f"`{columns.item}`")
     parts = _multiple(int(catalogue.counts.sum()) / partition_events, slots(spark))
-    shared = spark.sparkContext.broadcast((catalogue, share_out(catalogue, blocks)))
+    shared = spark.sparkContext.broadcast((catalogue, assign_blocks(catalogue, blocks)))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items, block_of = shared.value
@@ -105,26 +110,29 @@ def spread(
     )
 
 
-def share_out(catalogue: Catalogue, blocks: int) -> Numbers:
-    """[items]: the block of each item, dealt out by popularity, forth and back."""
+def assign_blocks(catalogue: Catalogue, blocks: int) -> Numbers:
+    """The block of each item, int32 [items].
+
+    Items are assigned in snake order of popularity (0, 1, 2, 2, 1, 0, 0, ...), to balance the load.
+    """
     turn = np.arange(len(catalogue)) % (2 * blocks)
-    dealt = np.empty(len(catalogue), np.int32)
-    dealt[catalogue.popular] = np.where(turn < blocks, turn, 2 * blocks - 1 - turn)
-    return dealt
+    assigned = np.empty(len(catalogue), np.int32)
+    assigned[catalogue.popular] = np.where(turn < blocks, turn, 2 * blocks - 1 - turn)
+    return assigned
 
 
 def count_blocks(spark: SparkSession, least: float = 1) -> int:
-    """At least so many blocks, in whole rounds of the task slots, two rounds at least."""
+    """The smallest multiple of twice the number of task slots that is at least `least`."""
     return _multiple(least, 2 * slots(spark))
 
 
 class Block:
-    """What the task of one block has: its items, and the rows of all users with one of them.
+    """The input of the task of one block: its items, and the rows of all users with one of them.
 
     Attributes
     ----------
     items
-        int32, ascending: the items that are the block's own.
+        int32, ascending: the items of the block.
     """
 
     def __init__(self, items: Numbers, batches: Iterable[pa.RecordBatch]) -> None:
@@ -136,13 +144,13 @@ class Block:
 
     @property
     def totals(self) -> Scores:
-        """The sum of `measure` over all partitions; complete once the last chunk is there."""
+        """The sum of `measure` over all partitions; complete after the last chunk was read."""
         return np.sum([self._sum, *[self._ahead[key] for key in sorted(self._ahead)]], axis=0)
 
     def chunks(self, size: int) -> Iterator[tuple[UserRows, bool]]:
-        """The rows in chunks of at most `size` items (or one message), and which is the last.
+        """Yield chunks of rows of at most `size` items (or one message), and if it is the last.
 
-        One chunk, always in the same order, if all of them fit.
+        If all rows fit into one chunk, their order is always the same.
         """
         waiting: list[tuple[int, UserRows]] = []
         held = 0
@@ -167,7 +175,7 @@ class Block:
                 yield number, UserRows.from_bytes(content.as_buffer())
 
     def _add(self, source: int, vector: Scores) -> None:
-        """Add up in the order of the sources, whatever order they come in."""
+        """Add a vector to the sum. Vectors are summed by source, in whatever order they arrive."""
         self._ahead[source] = vector
         while self._summed in self._ahead:
             self._sum = self._sum + self._ahead.pop(self._summed)
@@ -175,10 +183,10 @@ class Block:
 
 
 class Kernel(Protocol):
-    """What a task does with its block. Must be picklable."""
+    """The computation of a task on its block. Must be picklable."""
 
     def __call__(self, block: Block) -> Iterator[Found]:
-        """The neighbours of the block's items, best first."""
+        """Yield the neighbours of the block's items, best first."""
 
 
 def solve(messages: DataFrame, catalogue: Catalogue, blocks: int, kernel: Kernel) -> DataFrame:
@@ -187,10 +195,11 @@ def solve(messages: DataFrame, catalogue: Catalogue, blocks: int, kernel: Kernel
     Returns
     -------
     DataFrame
-        `item`, `neighbours`, `scores`: item numbers, best first; items without any have no row.
+        `item`, `neighbours` and `scores`: item numbers, best neighbour first. Items without
+        neighbours have no row.
     """
     spark = messages.sparkSession
-    shared = spark.sparkContext.broadcast(share_out(catalogue, blocks))
+    shared = spark.sparkContext.broadcast(assign_blocks(catalogue, blocks))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         stream = iter(batches)
@@ -206,7 +215,7 @@ def solve(messages: DataFrame, catalogue: Catalogue, blocks: int, kernel: Kernel
 
 
 def collect_neighbours(solved: DataFrame, items: int, width: int) -> tuple[Numbers, Scores]:
-    """What `solve` found as arrays [items, width], -1 and 0 where there is nothing."""
+    """Collect the result of `solve` as arrays [items, width]; unused places hold -1 and 0."""
     neighbours = np.full((items, width), -1, np.int32)
     scores = np.zeros((items, width))
     for batch in solved.toArrow().to_batches():
@@ -227,7 +236,7 @@ def _multiple(least: float, factor: int) -> int:
 
 
 def _cut(rows: UserRows, size: int) -> Iterator[UserRows]:
-    """The rows in parts of at most `size` items, or one user; one part at least."""
+    """Cut the rows into parts of at most `size` items or one user. Yields at least one part."""
     start = 0
     while True:
         limit = rows.indptr[start] + size
@@ -252,7 +261,8 @@ def _message(block: int, source: int, totals: bytes | None, content: bytes) -> p
 
 
 def _joined(parts: list[tuple[int, UserRows]]) -> UserRows:
-    # By source: messages of other machines come in any order, and sums depend on it.
+    # Sorted by source, because messages from other machines arrive in any order and the rounding of
+    # sums depends on the order.
     return UserRows.concatenate([rows for _, rows in sorted(parts, key=lambda part: part[0])])
 
 
@@ -278,7 +288,7 @@ def _as_batch(items: Numbers, neighbours: Numbers, scores: Scores) -> pa.RecordB
 
 @compiled
 def _touched(indptr: Ints, items: Numbers, block_of: Numbers, block: int) -> Bits:
-    """[users]: whether the user has an item of the block."""
+    """Whether each user has an item of the block, [users]."""
     touched = np.zeros(len(indptr) - 1, np.bool_)
     for user in range(len(touched)):
         for i in range(indptr[user], indptr[user + 1]):

@@ -1,4 +1,4 @@
-"""From the Arrow batches of a partition of events to the rows of its users."""
+"""Turns the Arrow batches of a partition of events into the rows of its users."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,18 @@ from sparkrec.io.tables import NUMBER_TYPES
 
 
 def order_columns(events: DataFrame, columns: Columns) -> list[str]:
-    """The columns that say what came after what."""
+    """The columns by which events are ordered.
+
+    Raises
+    ------
+    DataError
+        There is no timestamp column, or a column is neither a number nor a time.
+    """
     timestamp, position = columns.timestamp, columns.position
     if timestamp not in events.columns:
         raise DataError(
-            f"train has no column `{timestamp}` (it has {', '.join(events.columns)}), which the "
-            "order of a user's events needs"
+            f"train has no column `{timestamp}` (it has {', '.join(events.columns)}), which is "
+            "needed for the order of a user's events"
         )
     names = [timestamp, position] if position in events.columns else [timestamp]
     for name in names:
@@ -34,7 +40,7 @@ def order_columns(events: DataFrame, columns: Columns) -> list[str]:
 def gathered(
     batches: list[pa.RecordBatch], catalogue: Catalogue, max_items: int | None, how: How, seed: int
 ) -> UserRows:
-    """The rows of all users of a partition; see `user_rows`. Empties the list of batches.
+    """The rows of all users of a partition; see `user_rows`. Clears the list of batches.
 
     Raises
     ------
@@ -48,8 +54,8 @@ def gathered(
     items = catalogue.numbers(table.column(1)).astype(np.int32)
     if items.min(initial=0) < 0:
         raise DataError(
-            "train has an item that was not there when its items were counted: it gives other rows "
-            "each time it is read; persist or write it first"
+            "train has an item that was not in it when its items were counted, so it gives "
+            "different rows each time it is computed; persist it or write it first"
         )
     order = [_sortable(column) for column in table.columns[2:]]
     timestamps, positions = (*order, None, None)[:2]
@@ -59,7 +65,7 @@ def gathered(
 
 
 def _sortable(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
-    """A column of times or positions as numbers; what has none comes first."""
+    """A column of times or positions as numbers; nulls are sorted first."""
     if pa.types.is_floating(column.type):
         return column.cast(pa.float64()).fill_null(-np.inf).to_numpy()
     if pa.types.is_date32(column.type):

@@ -1,4 +1,4 @@
-"""ItemCF on one block: Gustavson's row-wise sparse product, and each item's best neighbours."""
+"""ItemCF on one item block: Gustavson's row-wise sparse matrix product, and the top neighbours."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,31 +17,33 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True, kw_only=True)
 class ItemCFConfig(ItemToItemConfig):
-    """How neighbours are counted; formulas stand at the top of `item_cf`.
+    """How similarities are computed. The formulas are in the docstring of the module `item_cf`.
 
     Attributes
     ----------
     similarity
         `cosine`, `conditional`, `jaccard` or `lift`.
     user_weight
-        Users weigh w_u = 1/|I_u|, else 1. By default cosine has the weight, as MetaSpore's, and
-        the others have not, as their sources.
+        Whether a user u has the weight w_u = 1/|I_u|; if not, the weight is 1. By default `cosine`
+        uses the weight, as in MetaSpore, and the others do not, as in their papers.
     shrinkage
-        Users by which rare pairs are pulled to 0.
+        Shrinks the similarity of pairs with few common users: it is multiplied by
+        n / (n + shrinkage), where n is the number of common users. 0 for none.
     popularity_damping
-        Exponent by which popular neighbours are held down.
+        Exponent of the popularity by which the similarity of a neighbour is divided. 0 for none.
     directed
-        An item counts for what comes after it.
+        Whether only items that come after an item in a user's history count as its neighbours.
     max_distance
-        Pairs up to so many places apart in a user's row; 0 for any.
+        Maximum distance of the two items of a pair in a user's history; 0 for no limit.
     distance_decay
-        A pair weighs decay^distance.
+        A pair at distance d has the weight distance_decay^d.
     max_items_per_user
-        The most recent items of a user that count; 0 for all. Work grows with events x this.
+        Number of the most recent items of a user that are used; 0 for all. The cost grows with the
+        number of events times this.
     min_cooccurrence
-        Users that a pair must have.
+        Minimum number of common users of a pair.
     task_memory_mb
-        Memory for the sums and rows of a block's task, see `ItemCF`.
+        Memory in MB for the sums and rows of a task, see `ItemCF`.
     """
 
     similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
@@ -70,12 +72,12 @@ class ItemCFConfig(ItemToItemConfig):
 
     @property
     def weighted(self) -> bool:
-        """Whether users weigh 1/|I_u|."""
+        """Whether users have the weight 1/|I_u|."""
         return self.similarity == "cosine" if self.user_weight is None else self.user_weight
 
     @property
     def counting(self) -> bool:
-        """Whether the users of a pair must be counted beside their weight."""
+        """Whether the users of a pair must be counted in addition to their weights."""
         return self.shrinkage > 0 or self.min_cooccurrence > 1
 
     @property
@@ -87,17 +89,17 @@ class ItemCFConfig(ItemToItemConfig):
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """The kernel of ItemCF: one item at a time, its sums over all others in the cache.
+    """The kernel of ItemCF. It computes the sums of one item with all others at a time, in cache.
 
-    Costs a few nanoseconds for each pair of entries of a row.
+    The cost is a few nanoseconds for each pair of entries of a row.
 
     Attributes
     ----------
     num_items
-        Items of the catalogue.
+        Number of items in the catalogue.
     chunk_items
-        Rows are taken in chunks of so many items; if they need more than one, sums over all items
-        are kept for every item of the block meanwhile.
+        Number of items in a chunk of rows. If the rows of a block need more than one chunk, the
+        sums of every item of the block with all items are held in memory until the last chunk.
     """
 
     config: ItemCFConfig
@@ -105,7 +107,7 @@ class CoOccurrence:
     chunk_items: int
 
     def measure(self, rows: UserRows) -> Scores:
-        """The weight of all users, then of each item its users and their weight."""
+        """[1 + 2 * items]: total user weight; then for each item its users, and their weight."""
         weights = self._user_weights(rows)
         of_entries = np.repeat(weights, rows.lengths)
         users = np.bincount(rows.items, minlength=self.num_items)
@@ -154,20 +156,20 @@ class CoOccurrence:
         return 1.0 / np.maximum(rows.lengths, 1)
 
     def _distance_weights(self, rows: UserRows) -> Scores:
-        """[longest distance + 1]: the weight of a pair by its distance; [0] where all weigh 1."""
+        """Weight of a pair by its distance, [longest distance + 1]; [0] if all weights are 1."""
         longest = int(rows.lengths.max(initial=1)) - 1
         if self.config.max_distance:
             longest = min(longest, self.config.max_distance)
         elif self.config.distance_decay == 1 and not self.config.directed:
             return np.zeros(0)
         weights = np.power(self.config.distance_decay, np.arange(longest + 1))
-        # A weight of 0 would leave no trace in the sums; pairs as far apart as that do not count.
+        # Weights that underflow to 0 are cut off: a sum of 0 means that a pair never occurred.
         return weights[weights > _LEAST]
 
     def _factors(self, totals: Scores) -> Scores:
-        """[3, items]: what the similarity multiplies as query, as candidate, and d of jaccard."""
+        """Factors by item, [3, items]: as the query item, as the candidate, and d of jaccard."""
         users = totals[1 : self.num_items + 1]
-        # An item may have no user left where rows were capped; nothing is divided by it then.
+        # If long rows were cut, an item may have no user left; it must not cause a division by 0.
         weight = np.where(users > 0, totals[self.num_items + 1 :], 1.0)
         query, candidate = np.ones(self.num_items), np.ones(self.num_items)
         if self.config.similarity == "cosine":
@@ -182,7 +184,14 @@ class CoOccurrence:
 
 @compiled
 def _entries(indptr: Ints, items: Numbers, place: Ints, own: int) -> tuple[Ints, Ints, Numbers]:
-    """The block's columns of the rows: where each begins, and the entry and user of each."""
+    """The columns of the block's items in the matrix of rows (CSC).
+
+    Returns
+    -------
+    begins, entries, users
+        [own + 1], where each column begins; and for each of its entries the position in `items` and
+        the user.
+    """
     begins = np.zeros(own + 1, np.int64)
     for item in items:
         if place[item] >= 0:
@@ -224,9 +233,10 @@ def _neighbours(
     found: Numbers,
     scores: Scores,
 ) -> None:
-    """Add a chunk of rows to the sums of every own item; after the last, choose its neighbours.
+    """Add a chunk of rows to the sums of the block's items; after the last, choose the neighbours.
 
-    `sums` and `counts` have a row for each own item, or one for all, where this is the only chunk.
+    `sums` and `counts` have a row for each item of the block. If this is the only chunk they have
+    a single row, which all items use in turn.
     """
     num_items = sums.shape[1]
     width = found.shape[1]
@@ -238,7 +248,8 @@ def _neighbours(
         work = 0
         for e in range(begins[i], begins[i + 1]):
             work += indptr[users[e] + 1] - indptr[users[e]]
-        # So many sums that looking at all of them is cheaper than keeping a list of the others.
+        # If there are many sums to update, it is cheaper to scan all items at the end than to
+        # maintain a list of the items with a sum.
         every = sums.shape[0] > 1 or work > num_items
         size = num_items if every else 0
         for e in range(begins[i], begins[i + 1]):

@@ -1,14 +1,16 @@
-"""Swing on one block: pairs of users, each intersected once for many items.
+"""Swing on one item block: each pair of users is intersected once for many items.
 
-Items are numbered by popularity here, 0 the most popular. For an own item i the users that have it
-are compared in pairs: the items that both have are listed, and those before i gain the pair's
-weight as neighbours of i. Similarity is symmetric, so what is found goes to both lists; that i is
-only compared with more popular items halves the work. What costs time is the adding: one addition
-for every (pair of items, pair of users) that goes together, a nanosecond each.
+In this module items are numbered by popularity, 0 is the most popular. For an item i of the block,
+its users are compared in pairs: the items that both users have are listed, and the weight of the
+pair is added to the similarity of i and each of the listed items that is more popular than i. The
+similarity is symmetric, so it enters the lists of both items; comparing i only with more popular
+items halves the work. Most of the time goes into these additions, one for every combination of a
+pair of items and a pair of users that have both, at about a nanosecond each.
 
-Listing what two users share costs as much as the shorter row is long. Popular items have most of
-their pairs in common, so they are taken together as a tile: a bit for each user and item of it
-says whether the user is compared for the item, `and` of the bits for which items a pair counts.
+The cost of listing the items that two users share is in proportion to the length of the shorter
+row. Popular items have most pairs of users in common, so they are processed together as a tile. A
+bit for each user and each item of the tile says whether the user is compared for the item; the
+`and` of the bits of two users gives the items for which the pair counts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,13 +29,13 @@ from sparkrec.splitmix64 import Words
 
 Bytes = npt.NDArray[np.uint8]
 
-# Of the sums of a tile. They are spread unevenly: few bytes of it are used often.
+# Memory for the sums of a tile. Access is uneven: most additions go to a small part of it.
 _SUM_BYTES = 2**26
-# Bits of the words that hold a tile's members.
+# Number of bits in the words that hold the members of a tile.
 _BITS = 64
-# Looking at a pair of users that may share nothing costs a quarter of comparing one, or less.
+# Testing whether a pair of users has a common bit costs at most a quarter of comparing the pair.
 _LOOKS = 4
-# Items of a batch of results.
+# Number of items in a batch of results.
 _BATCH = 2**16
 
 
@@ -46,11 +48,11 @@ class UserPairs:
     alpha, smoothing, exponent, max_users_per_item, num_neighbours
         As in `SwingConfig`.
     seed
-        Of the samples.
+        Seed of the samples.
     rank
-        int32 [items]: the places of the items by popularity.
+        int32 [items]: the rank of each item by popularity.
     chunk_items
-        Rows are taken in chunks of so many items.
+        Number of items in a chunk of rows.
     """
 
     alpha: float
@@ -70,23 +72,24 @@ class UserPairs:
         return self.neighbours(self.rank[block.items], chunks)
 
     def neighbours(self, own: Numbers, chunks: Iterable[UserRows]) -> Iterator[Found]:
-        """The best pairs of an own item and a more popular one, in the lists of both.
+        """The best pairs of an item of the block and a more popular item, in the lists of both.
 
         Parameters
         ----------
         own
-            Items, by popularity, distinct.
+            The items of the block, as ranks, distinct.
         chunks
-            Rows, of items by popularity, of all users that have an own item.
+            The rows of all users that have an item of the block, with items as ranks.
 
         Yields
         ------
         items, neighbours, scores
-            Each item once, with its best neighbours of these pairs, of ties the more popular first.
+            Each item once, with its best neighbours among these pairs; of two neighbours with the
+            same score the more popular one is first.
         """
         items = len(self.rank)
         sample = sample_users(chunks, own, items, self.max_users_per_item, self.seed)
-        # There and back leaves the items of every row in ascending order.
+        # Conversion to CSC and back sorts the items of every row.
         matrix = as_matrix(sample.rows, items).tocsc().tocsr()
         weights = np.power(sample.rows.lengths + self.smoothing, -self.exponent)
         space = _Space.of(items)
@@ -110,7 +113,7 @@ class UserPairs:
 
 
 def _members(sample: Sample, tile: Ints) -> tuple[Numbers, Words]:
-    """The users of a tile, ascending, and [users, words] a bit for each item of the tile."""
+    """The users of a tile, ascending, and a bit for each item of the tile, [users, words]."""
     users = np.unique(np.concatenate([sample.members[place] for place in tile]))
     bits = np.zeros((len(users), len(tile) // _BITS + 1), np.uint64)
     for bit, place in enumerate(tile):
@@ -120,7 +123,7 @@ def _members(sample: Sample, tile: Ints) -> tuple[Numbers, Words]:
 
 
 def _tiles(members: list[Numbers], users: int, width: int) -> Iterator[Ints]:
-    """Places of own items that are worth taking together, the most popular first."""
+    """Yield positions in `members` of the items of each tile, those with the most users first."""
     counts = np.array([len(mine) for mine in members], np.int64)
     inside = np.zeros(users, bool)
     tile: list[int] = []
@@ -140,7 +143,7 @@ def _tiles(members: list[Numbers], users: int, width: int) -> Iterator[Ints]:
 
 
 class _Space(NamedTuple):
-    """Working memory, used again for every tile: zeros, but -1 in `bit_of`."""
+    """Working memory that every tile uses again. Between tiles it is zero, and -1 in `bit_of`."""
 
     bit_of: Numbers
     mine: Bytes
@@ -179,13 +182,13 @@ def _add_pairs(
 ) -> int:
     """Add the weights of all pairs of `users` to the sums of a tile.
 
-    `users` come with the longest rows first, so that the shorter row of a pair is walked; rows
-    are ascending, so that what stands before an item is more popular.
+    `users` are sorted by row length, longest first, so that the shorter row of a pair is read. The
+    items of a row are ascending, so the items before an item are more popular.
 
     Returns
     -------
     int
-        How many of `columns` hold an item that may have a sum.
+        Number of items at the start of `columns`: the items that may have a sum.
     """
     no_bit, one_bit = np.uint64(0), np.uint64(1)
     size = 0
@@ -205,7 +208,7 @@ def _add_pairs(
                 together |= (bits[first, word] & bits[second, word]) != no_bit
             if not together:
                 continue
-            # Every item is written, and stays if `count` goes on: a branch would cost more.
+            # Every item is written, but only kept if `count` increases. A branch would be slower.
             count = 0
             for entry in range(indptr[v], indptr[v + 1]):
                 item = items[entry]
@@ -238,7 +241,7 @@ def _keep(
     scores: Scores,
     sizes: Ints,
 ) -> None:
-    """Offer the sums of a tile to the lists of both items, and clear them."""
+    """Push the sums of a tile to the lists of both items, and reset the sums to zero."""
     for place in range(len(own)):
         i, row = own[place], sums[place]
         for j in columns:
@@ -251,6 +254,6 @@ def _keep(
 
 @compiled
 def _sort_all(found: Numbers, scores: Scores, sizes: Ints) -> None:
-    """Turn the heap of each item into a list."""
+    """Sort the heap of each item into a list, best first."""
     for item in range(len(sizes)):
         sort(found[item], scores[item], sizes[item])

@@ -1,4 +1,4 @@
-"""The users that Swing compares for the items of a block: all, or a sample where they are many."""
+"""The users that Swing compares for the items of a block: all, or a sample if there are many."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Sample:
     Attributes
     ----------
     rows
-        Their items, at least two each: a user with one item makes nothing alike.
+        The items of the users, at least two each; users with one item contribute to no pair.
     members
-        For each own item the users (row numbers, ascending) that are compared for it.
+        For each item of the block, the users (row numbers, ascending) that are compared for it.
     scale
-        float64, for each own item: the number of pairs of its users over that of the pairs of its
-        `members`; 1 where these are all.
+        float64, for each item of the block: the number of pairs of its users divided by the number
+        of pairs of its `members`; 1 if all users are members.
     """
 
     rows: UserRows
@@ -38,18 +38,31 @@ class Sample:
 def sample_users(
     chunks: Iterable[UserRows], own: Numbers, num_items: int, most: int, seed: int
 ) -> Sample:
-    """At most `most` users of each own item, drawn without regard to their order.
+    """Draw at most `most` users for each item of the block, independently of their order.
 
-    Rows that no own item has drawn are dropped after every chunk, so what is held of the rows is a
-    chunk and at most `most` rows an own item; with more than one chunk, 16 bytes for each distinct
-    row come to it.
+    Parameters
+    ----------
+    chunks
+        The rows of all users that have an item of the block.
+    own
+        The items of the block.
+    num_items
+        Number of items in the catalogue.
+    most
+        Maximum number of users for an item.
+    seed
+        Seed of the draws.
 
     Notes
     -----
-    A user's draw depends on the seed, the item and the user's items alone, whatever the partition
-    and place it came from. Users with the same items have draws of their own, and as their rows
-    are the same, it makes no difference which of them has which. For the same reason the order of
-    the users, and with it the rounding of every sum, is always the same.
+    Rows that were drawn for no item are dropped after every chunk, so memory holds one chunk and
+    at most `most` rows for each item of the block, plus 16 bytes for each distinct row if there is
+    more than one chunk.
+
+    The draw of a user depends only on the seed, the item and the user's items, and not on the
+    partition and the position of the row. Users with the same items have different draws; as their
+    rows are equal, it does not matter which of them gets which draw. For the same reason the order
+    of the users, and so the rounding of every sum, is always the same.
     """
     sampler = _Sampler(own, num_items, most, seed)
     for rows in chunks:
@@ -59,7 +72,7 @@ def sample_users(
 
 
 def as_matrix(rows: UserRows, num_items: int) -> sparse.csr_matrix:
-    """The rows as [users, items], int8, 1 where a user has an item; shares their memory."""
+    """The rows as a matrix [users, items], int8, 1 where a user has an item; shares memory."""
     content = (np.ones(len(rows.items), np.int8), rows.items, rows.indptr)
     return sparse.csr_matrix(content, (len(rows), num_items))
 
@@ -81,7 +94,7 @@ class _Sampler:
         self._rows = UserRows.concatenate([part for part in (self._rows, rows) if len(part)])
 
     def drop_others(self) -> None:
-        """Drop the rows that no own item has drawn."""
+        """Drop the rows that were drawn for no item of the block."""
         if not len(self._rows):
             return
         kept = np.unique(np.concatenate(self._drawn())).astype(np.int64)
@@ -100,7 +113,7 @@ class _Sampler:
         return Sample(self._rows, members, scale)
 
     def _draw(self, rows: UserRows) -> Words:
-        """A number for each row, another one for each copy of a row."""
+        """A random number for each row; equal rows get different numbers."""
         hashes = pd.Series(_row_hashes(rows.indptr, rows.items, self._item_hashes))
         before = self._copies.reindex(hashes, fill_value=0).to_numpy()
         copy = hashes.groupby(hashes, sort=False).cumcount().to_numpy() + before
@@ -114,7 +127,7 @@ class _Sampler:
         return [self._some(i, users.indices[begins[i] : begins[i + 1]]) for i in self._own]
 
     def _some(self, item: int, users: Numbers) -> Numbers:
-        """Of an item's users those with the smallest draws."""
+        """The users of an item with the smallest draws."""
         if len(users) <= self._most:
             return users
         draws = mixed(self._keys[users] ^ self._item_hashes[item], self._seed)
@@ -123,7 +136,7 @@ class _Sampler:
 
 @compiled
 def _row_hashes(indptr: Ints, items: Numbers, item_hashes: Words) -> Words:
-    """[users]: the sum of the hashes of each user's items, which knows no order."""
+    """The sum of the hashes of each user's items, [users]; it does not depend on their order."""
     hashes = np.zeros(len(indptr) - 1, np.uint64)
     for user in range(len(hashes)):
         for i in range(indptr[user], indptr[user + 1]):

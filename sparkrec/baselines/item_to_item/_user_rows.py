@@ -1,7 +1,8 @@
-"""Users as sparse rows: the items of each, without a JVM sort and without a join.
+"""Users as rows of a sparse matrix, made without a sort in the JVM and without a join.
 
-A partition of events (all events of its users) is gathered as columns, sorted once by numpy,
-freed of repeats and capped. The rows travel as plain numpy buffers.
+The events of a partition, which has all events of its users, are gathered as columns and sorted
+once by numpy; repeated items are removed, and long rows are cut. Rows are sent to other tasks as
+numpy buffers.
 """
 
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class UserRows:
     Attributes
     ----------
     indptr
-        int64 [users + 1]: where each user's items begin and end.
+        int64 [users + 1]: the items of user u are items[indptr[u] : indptr[u + 1]].
     items
-        int32: item numbers from 0 (places in the catalogue), distinct within a user.
+        int32: item numbers from 0 (positions in the catalogue), distinct within a user.
     """
 
     indptr: Ints
@@ -45,7 +46,7 @@ class UserRows:
 
     @property
     def lengths(self) -> Ints:
-        """[users]: items of each user."""
+        """Number of items of each user, [users]."""
         return np.diff(self.indptr)
 
     def slice(self, start: int, stop: int) -> "UserRows":
@@ -62,7 +63,7 @@ class UserRows:
 
     @classmethod
     def concatenate(cls, parts: list["UserRows"]) -> "UserRows":
-        """The users of all parts, one after another."""
+        """The users of all parts, in the order of the parts."""
         if len(parts) == 1:
             return parts[0]
         lengths = [np.zeros(1, np.int64), *[part.lengths for part in parts]]
@@ -70,7 +71,7 @@ class UserRows:
         return cls(np.cumsum(np.concatenate(lengths)), np.concatenate(items))
 
     def to_bytes(self) -> bytes:
-        """Two int64 (users, items), the lengths as uint32, the items as uint16 if they fit."""
+        """Serialise: two int64 (users, items), lengths as uint32, items as uint16 or int32."""
         small = len(self.items) == 0 or int(self.items.max()) < 2**16
         header = np.array([len(self), len(self.items)], np.int64)
         items = self.items.astype(np.uint16) if small else self.items
@@ -78,7 +79,7 @@ class UserRows:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "UserRows":
-        """What `to_bytes` gave."""
+        """Read the output of `to_bytes`."""
         users, size = (int(n) for n in np.frombuffer(content, np.int64, _HEADER))
         indptr = np.zeros(users + 1, np.int64)
         np.cumsum(np.frombuffer(content, np.uint32, users, 8 * _HEADER), out=indptr[1:])
@@ -97,22 +98,24 @@ def user_rows(
     how: How = "recent",
     seed: int = 0,
 ) -> UserRows:
-    """The rows of all users of some events, users in the order of their ids.
+    """Make the rows of all users of some events; users are in the order of their ids.
 
     Parameters
     ----------
     users
-        The user of each event, ints or text, none null.
+        The user of each event, integers or text, without nulls.
     items
         Item number of each event, below `num_items`.
     timestamps, positions
-        With `how="recent"`: rows stand in the order of (timestamp, position, item number), and of
-        an item that a user had more than once the last time counts.
+        Used with `how="recent"`: the items of a row are ordered by (timestamp, position, item
+        number). If a user has several events with an item, the last one counts.
     max_items
-        Keep at most so many items of a user.
+        Maximum number of items of a user; None for no limit.
     how
-        `recent` keeps the latest items. `sampled` keeps a sample that depends on nothing but the
-        seed, the user's id and the item; rows stand in the order of item numbers.
+        `recent` takes the latest items. `sampled` takes a sample that depends only on the seed, the
+        user id and the item; the items of a row are then ordered by item number.
+    seed
+        Seed of the sample.
     """
     encoded = users.dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
@@ -133,9 +136,9 @@ def user_rows(
 
 
 def _packed(keys: list[Order]) -> list[Order]:
-    """Sort keys (the last is the first to sort by) in fewer columns, whole numbers side by side.
+    """Pack sort keys (the last one is the primary key) into fewer columns, several integers in one.
 
-    numpy sorts column by column, which is what making rows takes most of its time for.
+    numpy sorts column by column, and sorting takes most of the time of making rows.
     """
     packed: list[Order] = []
     span = _MOST
@@ -159,7 +162,7 @@ def _packed(keys: list[Order]) -> list[Order]:
 
 
 def _sampled(rows: UserRows, hashes: Words, max_items: int, seed: int) -> UserRows:
-    """At most `max_items` of each user: those with the smallest hash of (user, item, seed)."""
+    """Take at most `max_items` of each user: those with the smallest hash of (user, item, seed)."""
     keep = np.ones(len(rows.items), bool)
     for user in np.flatnonzero(rows.lengths > max_items):
         start, stop = rows.indptr[user], rows.indptr[user + 1]
@@ -173,12 +176,12 @@ def _sampled(rows: UserRows, hashes: Words, max_items: int, seed: int) -> UserRo
 def _last_of_each(
     ends: Ints, items: Numbers, num_items: int, max_items: int
 ) -> tuple[Ints, Numbers]:
-    """Of each user the last event of every item, and of those the last `max_items`."""
+    """For each user, take the last event of every item, and the last `max_items` of these."""
     users = len(ends) - 1
     had_by = np.full(num_items, -1, np.int64)
     kept = np.empty(len(items), np.int32)
     indptr = np.zeros(users + 1, np.int64)
-    # From the last event backwards, so that the kept items fill `kept` from its end.
+    # Events are read backwards, so `kept` is filled from its end.
     free = len(items)
     for user in range(users - 1, -1, -1):
         before = free

@@ -1,28 +1,30 @@
-"""ItemCF: items that the same users had are neighbours.
+"""ItemCF: two items are similar if the same users had both.
 
-With I_u the items of user u, U_i the users of item i, w_u the weight of a user, and the sum over
-users that had both
+Let I_u be the items of user u, U_i the users of item i, and w_u the weight of a user. With the sum
+of C over the users that had both items,
 
     C(i, j) = sum of w_u * g(distance in I_u)     d(i) = sum of w_u over U_i     D = sum of all w_u
 
 `similarity` is one of
 
-    cosine       C(i, j) / sqrt(d(i) d(j))             Sarwar et al., WWW 2001; with w_u = 1/|I_u|
-                                                       it is MetaSpore's, a cosine of rows that
-                                                       each user divides by sqrt|I_u|
+    cosine       C(i, j) / sqrt(d(i) d(j))             Sarwar et al., WWW 2001; w_u = 1/|I_u| gives
+                                                       MetaSpore's formula, the cosine of item
+                                                       vectors whose entry for u is 1/sqrt|I_u|
     conditional  C(i, j) / d(i), that is P(j | i)      Deshpande and Karypis, TOIS 2004
     jaccard      C(i, j) / (d(i) + d(j) - C(i, j))     Jaccard, 1901
     lift         C(i, j) D / (d(i) d(j))               Brin et al., SIGMOD 1997
 
-then, with n(i, j) the number of users that count for the pair and n(j) = |U_j|,
+and the result is multiplied, with n(i, j) the number of users that count for the pair and
+n(j) = |U_j|, by
 
-    shrinkage           times n(i, j) / (n(i, j) + shrinkage)         Bell and Koren, ICDM 2007
-    popularity_damping  times n(j)^-damping       the alpha of Deshpande and Karypis' P(j | i)
 
-The distance of two items is that of their places in I_u, which stands in the order of (timestamp,
-position), an item that was had more than once at its last time: g = distance_decay^distance, 0
-beyond `max_distance`, and with `directed` 0 also where j stands before i. d, D and n(j) count all
-users nonetheless.
+    shrinkage           n(i, j) / (n(i, j) + shrinkage)         Bell and Koren, ICDM 2007
+    popularity_damping  n(j)^-popularity_damping       the alpha of Deshpande and Karypis' P(j | i)
+
+I_u is ordered by (timestamp, position); an item with several events has the place of the last one.
+The distance of two items is the difference of their places in I_u. g = distance_decay^distance; it
+is 0 beyond `max_distance`, and with `directed` also if j comes before i. d, D and n(j) count all
+users in any case.
 """
 
 from typing import Any, ClassVar
@@ -36,31 +38,34 @@ from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.retrieval.base import Retriever
 from sparkrec.transforms._common import require_columns
 
-# Rows as they come, and joined.
+# Memory per item of a row: rows as received, and joined.
 _ROW_BYTES = 8
 
 
 class ItemCFModel(ItemToItemModel):
-    """The neighbours that ItemCF counted."""
+    """The neighbours of every item by co-occurrence."""
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
 
 
 class ItemCF(Retriever):
-    """Counts which items go together; params are those of `ItemCFConfig`.
+    """Counts which items occur together. Its params are the fields of `ItemCFConfig`.
 
     Notes
     -----
-    Exact for the rows that `max_items_per_user` leaves. Cost grows with the sum of |I_u|^2 (with
-    events x `max_distance` where that is set). The Python worker of a block's task holds rows, at
-    8 bytes an item of the users that touch the block, and 12 bytes for each entry of the block's
-    own items. Where all events fit into half of `task_memory_mb` that is all, and there are two
-    blocks a core. Else rows come in chunks of that half, and the other half holds 8 bytes (16 with
-    `shrinkage` or `min_cooccurrence`) for each pair of a block's item and any item: there are
+    The result is exact, apart from the limit `max_items_per_user`. The cost grows with the sum of
+    |I_u|^2, or with events * `max_distance` if that is set.
+
+    The Python worker of a block's task holds the rows of all users who have an item of the block,
+    at 8 bytes per item, and 12 bytes more for each entry that is an item of the block. If all
+    events fit into half of `task_memory_mb`, it needs nothing else, and there are two blocks per
+    core. Otherwise rows are read in chunks of that half, and the other half holds 8 bytes (16 with
+    `shrinkage` or `min_cooccurrence`) for each pair of an item of the block and any item. For
+    these to fit, there are
 
         blocks = 8 (16) * items^2 / (task_memory_mb / 2)
 
-    of them. The 12 bytes an item and neighbour of the result are collected on the driver.
+    blocks. The driver collects the result, 12 bytes for each item and neighbour.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemCFConfig}
@@ -89,12 +94,12 @@ class ItemCF(Retriever):
 
 
 def _half(config: ItemCFConfig) -> int:
-    """Bytes for the rows of a task, or for its sums."""
+    """Bytes for the rows of a task, and also for its sums."""
     return config.task_memory_mb * 2**20 // 2
 
 
 def _least_blocks(config: ItemCFConfig, items: int, events: int) -> float:
-    """Blocks by which the sums of one fit into its memory; 0 where there need not be any sums."""
+    """Least number of blocks so that the sums of a block fit; 0 if no sums must be held."""
     if events * _ROW_BYTES <= _half(config):
         return 0
     return (16 if config.counting else 8) * items**2 / _half(config)

@@ -1,6 +1,7 @@
-"""What the item-to-item models share: a table of neighbours, and how a history asks it.
+"""Base of the item-to-item models: a table of neighbours that is queried by a history.
 
-A candidate j scores the sum, over the items i of the history, of weight(i) x similarity(i, j).
+The score of a candidate j is the sum of weight(i) * similarity(i, j) over the items i of the
+history.
 """
 
 from dataclasses import dataclass
@@ -27,18 +28,20 @@ M = TypeVar("M", bound="ItemToItemModel")
 
 @dataclass(frozen=True, kw_only=True)
 class ItemToItemConfig:
-    """How an item-to-item model is asked.
+    """How an item-to-item model is queried, and the size of its table.
 
     Attributes
     ----------
     trigger
-        `last`: by the last item of the history; `history`: by its recent items.
+        Items of the history whose neighbours are recommended: `last`, the last item only, or
+        `history`, the recent items.
     decay
-        With `history`: an item of age a (0 is the last) weighs decay^a. 1 weighs all alike.
+        With `trigger: history`, an item of age a (0 is the last item) has the weight decay^a.
+        1 gives all items the same weight.
     max_history
-        With `history`: items older than so many do not count.
+        With `trigger: history`, number of the latest items that are used.
     num_neighbours
-        Neighbours of each item that are kept, the best.
+        Number of neighbours of each item that the table holds, those with the highest similarity.
     """
 
     trigger: Literal["last", "history"] = "history"
@@ -57,27 +60,29 @@ class ItemToItemConfig:
 
 
 class ItemToItemModel(ConfigParams, RetrievalModel):
-    """Neighbours of every item, asked by the history of a query.
+    """The neighbours of every item, queried by a history.
 
-    Items of the history that train did not have, and nulls, are passed over: they neither count
-    nor age the others. An item that stands in the history twice counts twice. Whatever k leaves
-    room for after the neighbours is filled with popular items; those have negative scores, minus
-    the rank by popularity, so that they are the same for every query.
+    Items of the history that are not in train, and nulls, are skipped: they have no weight and do
+    not change the age of the others. An item that occurs twice in the history counts twice. If a
+    query has fewer than k neighbours, popular items are added after them. Their scores are
+    negative (minus the rank by popularity) and the same for every query.
 
     Attributes
     ----------
     catalogue
         The items.
     neighbours
-        int32 [items, K]: item numbers, best first, -1 for none.
+        int32 [items, K]: item numbers, highest similarity first, -1 where there are fewer than K.
     scores
-        float64 [items, K]: their similarity, above 0.
+        float64 [items, K]: the similarities, above 0.
 
     Notes
     -----
-    All neighbours are broadcast to the executors, at 12 bytes each. A query's scores are a dense
-    row over the catalogue, so answering costs time in proportion to queries x items: up to about
-    a million items, beyond which the I2I table is better served from a key-value store.
+    All neighbours are broadcast to the executors, at 12 bytes each: a million items with 100
+    neighbours take 1.2 GB in every Python worker, and a larger table is better served from a
+    key-value store, see `i2i`. A query costs one addition for each neighbour of each item of its
+    history, so time depends on the catalogue only as far as the table fits the processor's cache;
+    a worker needs 8 bytes an item for the sums.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": ItemToItemConfig}
@@ -103,7 +108,7 @@ class ItemToItemModel(ConfigParams, RetrievalModel):
     def i2i(self, spark: SparkSession) -> DataFrame:
         """The neighbours as a table: `key`, `value: array<struct<item_id, score>>`, best first.
 
-        Items without neighbours have no row.
+        Items without neighbours have no row in it.
         """
         given = self.neighbours >= 0
         some = np.flatnonzero(given.any(axis=1))
@@ -130,9 +135,9 @@ class ItemToItemModel(ConfigParams, RetrievalModel):
 
 
 def stringify(i2i: DataFrame) -> DataFrame:
-    """An I2I table with its values as text, `id:score;id:score`, best first.
+    """Format the values of an I2I table as text, `id:score;id:score`, best first.
 
-    Ids that contain `:` or `;` cannot be told apart in it.
+    The text is ambiguous if ids contain `:` or `;`.
     """
     entry = F.transform(
         "value", lambda x: F.concat_ws(":", x["item_id"].cast("string"), x["score"].cast("string"))

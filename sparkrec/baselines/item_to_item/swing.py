@@ -1,4 +1,4 @@
-"""Swing: items are neighbours if many users had both that have little else in common.
+"""Swing: two items are similar if many pairs of users had both but share few other items.
 
 Yang et al., "Large Scale Product Graph Construction for Recommendation in E-commerce" (arXiv
 2010.05525). With I_u the items of user u and U_i the users of item i,
@@ -7,8 +7,9 @@ Yang et al., "Large Scale Product Graph Construction for Recommendation in E-com
 
                     w_u w_v / (alpha + |I_u and I_v|)          w_u = (|I_u| + smoothing)^-exponent
 
-Two users who share i and j and hardly anything else say more about the two items than two who
-share everything. An item that the user had several times counts once; order makes no difference.
+Two users who share i and j and hardly any other item tell more about these items than two users
+who share everything. An item that a user had several times counts once. The order of events is
+ignored.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,29 +29,32 @@ from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.io.tables import KEY_TYPES, require_columns
 from sparkrec.retrieval.base import Retriever
 
-# Rows as they come, joined, sorted, and both ways round.
+# Memory per item of a row: rows as received, joined, sorted, and transposed.
 _ROW_BYTES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwingConfig(ItemToItemConfig):
-    """How neighbours are counted; the formula stands at the top of the module.
+    """How similarities are computed. The formula is in the docstring of the module.
 
-    The defaults are the paper's user weight, 1/sqrt|I_u|, the alpha that MetaSpore's Swing
-    (`smoothing_coefficient`) and Alibaba's PAI have, and PAI's two limits.
+    The default user weight is the paper's, 1/sqrt|I_u|. The default of `alpha` is that of
+    MetaSpore's Swing (`smoothing_coefficient`) and of Alibaba's PAI, and the defaults of
+    `max_users_per_item` and `max_items_per_user` are PAI's.
 
     Attributes
     ----------
     alpha
-        How little it takes off that two users share more.
+        Added to the number of items that two users share. The larger it is, the less the number of
+        shared items matters.
     smoothing, exponent
-        Of the user weight.
+        The weight of a user with n items is (n + smoothing)^-exponent.
     max_users_per_item
-        Users that are compared for an item, drawn by the seed. Work grows with the square of it.
+        Maximum number of users that are compared for an item. A larger number is sampled, with the
+        seed. The cost grows with the square of this.
     max_items_per_user
-        Items of a user that count, drawn by the seed.
+        Maximum number of items of a user that are used. A larger number is sampled, with the seed.
     task_memory_mb
-        Memory for the rows of a block's task, see `Swing`.
+        Memory in MB for the rows of a task, see `Swing`.
     """
 
     alpha: float = 1.0
@@ -73,46 +77,49 @@ class SwingConfig(ItemToItemConfig):
 
 
 class SwingModel(ItemToItemModel):
-    """The neighbours that Swing found."""
+    """The neighbours of every item by Swing similarity."""
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": SwingConfig}
 
 
 class Swing(Retriever):
-    """Compares the users of every item in pairs.
+    """Computes Swing similarities from pairs of users.
 
     Parameters
     ----------
     config
-        The `model:` block of a conf.
+        The `model:` block of a conf; by default the defaults of `SwingConfig`.
     params
-        By name: those of every retriever, `seed`, and the attributes of `SwingConfig`.
+        Params by name: those of every retriever, `seed`, and the fields of `SwingConfig`.
 
     Notes
     -----
-    Exact for the items that `max_items_per_user` leaves, and for every pair of items of which one
-    at least has no more than `max_users_per_item` users. If both have more, the users of the one
-    with fewer events are sampled, and the sum is scaled up to all pairs of its users, which makes
-    it an unbiased estimate. The same events and seed give the same scores to the last bit, in
-    whatever order and partitions they came and however many tasks there are.
+    `max_items_per_user` limits the items of a user. For the items that are left, the similarity is
+    exact for every pair of items of which at least one has no more than `max_users_per_item`
+    users. If both have more, the users of the item with fewer events are sampled, and the sum is
+    scaled up to all pairs of its users, which gives an unbiased estimate. The same events and seed
+    give the same scores to the last bit, whatever the order and the partitions of the events and
+    the number of tasks.
 
-    Cost is an addition for every pair of items and pair of users that had both: 16 billion on
-    MovieLens-1M; with the limits it grows with events x `max_users_per_item` x what two users
-    share. The Python worker of a block's task holds rows at 20 bytes an item: as many as half of
-    `task_memory_mb` takes are read at a time, of which those stay that a sample needs, and there
-    are so many blocks that these take no more than the other half:
+    The cost is one addition for every combination of a pair of items and a pair of users that had
+    both: 16 billion on MovieLens-1M. With the limits it grows with events * `max_users_per_item` *
+    the number of items that two users share.
+
+    The Python worker of a block's task holds rows at 20 bytes per item. Half of `task_memory_mb`
+    is for the rows that are read at a time, the other half for the rows that belong to a sample.
+    For these to fit, there are
 
         blocks = 20 * max_items_per_user * sum over items of min(events of the item,
                  max_users_per_item) / (task_memory_mb / 2)
 
-    of them, or two a core if all rows fit at once. To this come 64 MB of sums, and 12 bytes for
-    each item and neighbour; as many bytes are collected on the driver.
+    blocks, or two blocks per core if all rows fit at once. A worker needs in addition 64 MB for
+    sums, and 12 bytes for each item and neighbour. The driver collects as many bytes.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": SwingConfig}
     model_class = SwingModel
 
-    seed = Param(Params._dummy(), "seed", "of the samples", TypeConverters.toInt)
+    seed = Param(Params._dummy(), "seed", "seed of the samples", TypeConverters.toInt)
 
     def _fit(self, dataset: DataFrame) -> SwingModel:
         columns = self.columns
@@ -142,12 +149,12 @@ class Swing(Retriever):
 
 
 def _half(config: SwingConfig) -> int:
-    """Bytes for the rows that a task reads at a time, or for those that it keeps."""
+    """Bytes for the rows that a task reads at a time, and also for the rows of its samples."""
     return config.task_memory_mb * 2**20 // 2
 
 
 def _least_blocks(config: SwingConfig, catalogue: Catalogue) -> float:
-    """Blocks by which the rows that one keeps fit into its memory; 0 where all rows do."""
+    """Least number of blocks so that the sampled rows of a block fit; 0 if all rows fit at once."""
     if catalogue.counts.sum() * _ROW_BYTES <= _half(config):
         return 0
     users = np.minimum(catalogue.counts, config.max_users_per_item).sum()
@@ -156,7 +163,7 @@ def _least_blocks(config: SwingConfig, catalogue: Catalogue) -> float:
 
 
 def _join_lists(lists: DataFrame, parts: int, width: int) -> DataFrame:
-    """The best `width` neighbours of each item from its lists, one of each block at most."""
+    """Merge the lists of each item, at most one per block, into its best `width` neighbours."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         table = pa.Table.from_batches(batches, lists_schema)

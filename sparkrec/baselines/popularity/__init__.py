@@ -1,1 +1,1 @@
-"""Popular items: for everyone, for a segment, or of the user's own past."""
+"""Popular items: of all users, of a segment, or of the user's own history."""

@@ -1,8 +1,8 @@
-"""Global Hot: the most frequent items of train, the same for everyone or for everyone of a segment.
+"""Global Hot: the most frequent items of train, for all users or for the users of a segment.
 
-The yardstick of retrieval: a model that is not well above it has learned nothing about the user.
-Recent events may count more (`window`, `half_life`), and users may be told apart by columns of the
-users table (`segment`), the best that can be done for one of whom nothing else is known.
+It is the reference for every other model: one that is not clearly better has learned nothing about
+the user. Recent events can have more weight (`window`, `half_life`). Users can be divided into
+segments by columns of the users table (`segment`), which helps for users without a history.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from sparkrec.retrieval.base import RetrievalModel, Retriever
 _UNITS = "_sr_units"
 _PLACE = "_sr_place"
 _DAY = 86_400
-# Weights are added up as whole multiples of 2^-30, so that no sum depends on the order in which
-# Spark adds: good for 30 half-lives, and for 8 billion events of an item.
+# Weights are summed as integer multiples of 2^-30, so that a sum does not depend on the order in
+# which Spark adds. This is enough for 30 half-lives, and for 8 billion events of an item.
 _ONE = 1 << 30
 
 
@@ -41,17 +41,19 @@ class GlobalHotConfig:
     Attributes
     ----------
     window
-        Only events of the last so many days before the latest event of train count; items without
-        one follow, by their count in all of train.
+        Number of days before the latest event of train whose events are counted. Items without an
+        event in this window are ranked after the others, by their count in all of train. null
+        counts all events.
     half_life
-        An event's weight halves every so many days before the latest event of train.
+        Number of days after which the weight of an event is halved, counted back from the latest
+        event of train. null gives all events the same weight.
     segment
-        Columns that tell users apart, `[gender, age]`: a user gets the top items of the users with
-        the same values, then the overall list. Who has a null among them, or values that train
-        lacks, gets the overall list alone.
+        Columns that divide users into segments, such as `[gender, age]`. A user gets the top items
+        of the users with the same values, then the overall list. A user with a null in one of
+        these columns, or with values that are not in train, gets the overall list only.
     segment_length
-        Items of a segment's own list. The lists of all segments, 16 bytes an item, stand in memory
-        on the driver and in every Python worker.
+        Maximum number of items in the list of a segment. The driver and every Python worker hold
+        the lists of all segments in memory, at 16 bytes per item.
     """
 
     window: float | None = None
@@ -69,12 +71,12 @@ class GlobalHotConfig:
 
 
 class GlobalHotModel(RetrievalModel):
-    """Recommends items by weight, ties by item id; the score is the weight (by default, the count).
+    """Ranks items by weight, ties by item id. The score is the weight (by default the count).
 
     Attributes
     ----------
     rankings
-        The items of everyone, and of each segment, best first.
+        The ranking for all users, and one for each segment, best item first.
     """
 
     searcher_class = RankingSearcher
@@ -87,7 +89,7 @@ class GlobalHotModel(RetrievalModel):
         return RankingSearcher(self.rankings)
 
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
-        """Add the number of the user's segment, null where it is not known."""
+        """Add the number of the user's segment, null if the segment is unknown."""
         segments = self.rankings.segments
         if segments is None:
             return queries
@@ -107,17 +109,17 @@ class GlobalHotModel(RetrievalModel):
 
 
 class GlobalHot(Retriever):
-    """Counts, or adds up the weights of, the events of every item.
+    """Counts the events of every item, or sums their weights.
 
     Parameters
     ----------
     config
-        The `model:` block of a conf; the defaults of `GlobalHotConfig` without one.
+        The `model:` block of a conf; by default the defaults of `GlobalHotConfig`.
     users
-        Table with the columns of `segment`, one row a user; not needed where train and the queries
-        have them.
+        Table with the columns of `segment`, one row per user. It is not needed if train and the
+        queries have these columns.
     params
-        By name: those of every retriever, and the keys of `GlobalHotConfig`.
+        Params by name: those of every retriever, and the fields of `GlobalHotConfig`.
     """
 
     config_blocks: ClassVar[dict[str, type[Any]]] = {"model": GlobalHotConfig}
@@ -141,7 +143,7 @@ class GlobalHot(Retriever):
         return self._copyValues(model)
 
     def _weighed(self, events: DataFrame) -> tuple[DataFrame, Column]:
-        """The events that count, and the weight of each in units of 1 / _ONE."""
+        """The events inside the window, and the weight of each in units of 1 / _ONE."""
         timestamp, window, half_life = map(self.get, ("timestamp_col", "window", "half_life"))
         require_columns(events, {timestamp: NUMBER_TYPES}, "train, for window and half_life,")
         latest = events.agg(F.max(timestamp)).head()
@@ -151,7 +153,7 @@ class GlobalHot(Retriever):
         return events, F.round(weight * _ONE).cast("long")
 
     def _weights(self, events: DataFrame, units: Column, catalogue: Catalogue) -> Doubles:
-        """[items]: the weights of each item's events, added up."""
+        """[items]: the sum of the weights of each item's events."""
         item = self.get("item_col")
         table = events.groupBy(item).agg(F.sum(units).alias(_UNITS)).toArrow()
         weights = np.zeros(len(catalogue))
@@ -161,7 +163,7 @@ class GlobalHot(Retriever):
     def _segments(
         self, events: DataFrame, units: Column, catalogue: Catalogue
     ) -> tuple[tuple[Ranking, ...], pa.Table]:
-        """The list of every segment, and the segments, one row each."""
+        """The ranking of every segment, and the table of segments, one row each."""
         item, user, names = self.get("item_col"), self.get("user_col"), list(self.get("segment"))
         if item in names:
             raise ConfigError(f"segment: `{item}` is the item column; name columns of the users")
@@ -188,7 +190,7 @@ class GlobalHot(Retriever):
 def _join_segment(
     frame: DataFrame, users: DataFrame | None, names: list[str], user: str, what: str
 ) -> DataFrame:
-    """Join those columns of a segment that a frame lacks from the users table."""
+    """Join the columns of a segment that a frame does not have from the users table."""
     missing = [name for name in names if name not in frame.columns]
     if not missing:
         return frame

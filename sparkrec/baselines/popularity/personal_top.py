@@ -1,7 +1,8 @@
-"""Personal Top: what the user had most often, most often first.
+"""Personal Top: the items that the user had most often, ordered by their count.
 
-The yardstick of repeat consumption (groceries, music): people buy again what they bought before,
-and a model has to beat that. It only makes sense where seen items may be recommended.
+It is the reference for repeat consumption (groceries, music): people often buy the same items
+again, and a model should be better than this rule. It is only useful if seen items may be
+recommended.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from sparkrec.retrieval.base import RetrievalModel, Retriever, require_history
 
 
 class PersonalTopModel(RetrievalModel):
-    """Items of the query's history by count, ties by their last time; popular items after them."""
+    """Ranks the items of the history by count, ties by recency, and then popular items."""
 
     searcher_class = PersonalTopSearcher
 
@@ -41,7 +42,7 @@ class PersonalTopModel(RetrievalModel):
 
 
 class PersonalTop(Retriever):
-    """`fit` counts the items of train; the rest is in each query's history."""
+    """Counts the items of train, for the popular items; the rest comes from each history."""
 
     model_class = PersonalTopModel
 

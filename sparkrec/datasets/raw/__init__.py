@@ -1,1 +1,1 @@
-"""Raw tables of any origin: read them, parse their times, filter, number and deduplicate events."""
+"""Raw tables: reading, parsing of times, filtering, numbering and removing of duplicate events."""

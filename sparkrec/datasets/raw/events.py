@@ -1,4 +1,4 @@
-"""Raw events to named, typed and judged rows: which are good, which are bad, which are unwanted."""
+"""Parses raw events: names and types of columns, and a status (good, bad, left out) of each row."""
 
 import datetime as dt
 from dataclasses import dataclass, field
@@ -38,16 +38,20 @@ _RATING_TYPES = (*NUMBER_TYPES, T.StringType, T.DecimalType)
 
 @dataclass(frozen=True)
 class RawColumns:
-    """Which raw column plays which part.
+    """Names of the raw columns, by their role.
 
     Attributes
     ----------
-    user, item, timestamp
-        Raw columns with the key of the user, the key of the item, and the time of the event.
+    user
+        Raw column of the user id.
+    item
+        Raw column of the item id.
+    timestamp
+        Raw column of the time of an event.
     session
-        Raw column that groups events into a session or basket, if there is one.
+        Raw column that groups events into sessions or baskets, if there is one.
     rating
-        Raw column with the strength of the event, if there is one; a number.
+        Raw column of the rating or weight of an event (a number), if there is one.
     """
 
     user: str
@@ -59,17 +63,17 @@ class RawColumns:
 
 @dataclass(frozen=True)
 class EventTypes:
-    """Which types of event to keep, and what each is worth.
+    """Which types of events to keep, and the weight of each.
 
     Attributes
     ----------
     column
-        Raw column with the type; it is written as `event_type`.
+        Raw column of the event type; it is written as `event_type`.
     keep
         The types to keep.
     weights
-        In place of `keep`: what an event of each type is worth, written as the rating. Types that
-        are not named are left out.
+        Instead of `keep`, the weight of each type, which is written as the rating. Events of other
+        types are left out.
     """
 
     column: str
@@ -82,7 +86,7 @@ class EventTypes:
 
     @property
     def wanted(self) -> list[str]:
-        """The types that stay."""
+        """The types to keep."""
         return list(self.keep or self.weights)
 
 
@@ -93,20 +97,22 @@ class EventsSource(Source):
     Attributes
     ----------
     columns
-        Which raw column plays which part.
+        Names of the raw columns.
     timestamp
-        How raw timestamps read.
+        Format of the raw timestamps.
     event_type
         Filter and weights by type of event.
-    start, end
-        The events to keep: from `start` on, and before `end`. ISO dates or times.
+    start
+        Only events at or after this time are kept; an ISO date or time.
+    end
+        Only events before this time are kept; an ISO date or time.
     integer_ids
-        Parts (`user`, `item`, `session`) whose text in a CSV is a whole number and is to be
-        written as one. Other ids stay what they are: text in a CSV, text or integer elsewhere.
+        Ids of a CSV (`user`, `item`, `session`) that are read as integers. Other ids keep their
+        type: text from a CSV, text or integer from other sources.
     drop_duplicates
-        Whether of events that are equal in all columns used, only the first is kept.
+        Whether only the first of several events that are equal in all used columns is kept.
     keep_columns
-        Further raw columns to carry along, as they are.
+        Other raw columns to copy to the table.
     """
 
     columns: RawColumns
@@ -131,10 +137,10 @@ class EventsSource(Source):
 
 
 def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> DataFrame:
-    """The raw events with their columns named and typed, and a status for each row.
+    """Read raw events, name and cast their columns, and add a status to each row.
 
-    Beside what the config asks for, the columns are `MICROS`, `ORDER`, `STATUS` (`GOOD`, a reason
-    to leave the row out, or what is wrong with it) and `TEXT` (of rows that are wrong).
+    In addition to the configured columns there are `MICROS`, `ORDER`, `STATUS` (`GOOD`, the reason
+    to leave the row out, or what is wrong with it) and `TEXT` (the text of the row, for messages).
     """
     key, raw, types = "input.events", source.columns, source.event_type
     frame = read_source(spark, source, key)
@@ -231,12 +237,17 @@ def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Colu
 def judge(
     parsed: DataFrame, source: Source, max_bad_rows: int, key: str
 ) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Count the rows of each status; returns good rows, bad rows and rows left out, by reason.
+    """Count the rows of each status.
+
+    Returns
+    -------
+    good, bad, left_out
+        Number of good rows; number of bad rows by reason; number of rows left out by reason.
 
     Raises
     ------
     DataError
-        More bad rows than `max_bad_rows`, or no good row.
+        There are more bad rows than `max_bad_rows`, or no good row.
     """
     first = F.min(F.struct(ORDER, F.when(F.col(STATUS) != GOOD, F.col(TEXT)).alias(TEXT)))
     rows = parsed.groupBy(STATUS).agg(F.count("*").alias("rows"), first.alias("first")).collect()
@@ -257,7 +268,7 @@ def judge(
 
 
 def _place(parsed: DataFrame, order: Any) -> str:
-    """Where in its file a row stands, counted from 1 after the header."""
+    """The row number in its file, counted from 1 after the header."""
     if order is None:
         return ""
     mine = F.col(ORDER)

@@ -1,15 +1,15 @@
-"""Numbering events, so that (timestamp, position) is their exact order.
+"""Numbers events, so that (timestamp, position) is their exact order.
 
-Timestamps are kept in seconds, so what finer time and the order of the input say must go into
-`position`. It is the rank of the event in the order of
+Timestamps are stored in seconds, so `position` must contain the order within a second. It is the
+rank of the event by
 
 1. its time to the microsecond,
-2. its place in the input: files by path, rows as they stand in the file,
-3. for a Spark table, which has no order of its own: its columns, from left to right.
+2. its place in the input: files by path, rows by their place in the file,
+3. for a Spark table, which has no order of its rows, its columns from left to right.
 
-The same input gives the same positions in every run, with any number of cores, tasks or blocks:
-ranks are counted within each hour and shifted by the number of events in the hours before, so no
-step depends on how rows are spread, and none brings all events to one task.
+The same input gives the same positions in every run, with any number of cores, tasks or file
+blocks. Events are ranked within each hour, and the number of events in earlier hours is added. So
+no step depends on the partitions, and no task needs all events.
 """
 
 import itertools
@@ -26,26 +26,26 @@ _MICROS_OF_HOUR = 3_600_000_000
 
 
 def drop_duplicates(events: DataFrame) -> DataFrame:
-    """Of the events that agree in all columns but `ORDER`, keep the first in the input."""
+    """Of events that are equal in all columns except `ORDER`, keep the first one in the input."""
     keys = [column(name) for name in events.columns if name != ORDER]
     return events.groupBy(*keys).agg(F.min(ORDER).alias(ORDER))
 
 
 def hours(events: DataFrame) -> dict[int, int]:
-    """How many events each hour has; hours are counted from the epoch."""
+    """Number of events in each hour; hours are counted from the epoch."""
     hour = F.floor(F.col(MICROS) / _MICROS_OF_HOUR).alias(_HOUR)
     return {row[_HOUR]: row["count"] for row in events.groupBy(hour).count().collect()}
 
 
 def rank(events: DataFrame, per_hour: dict[int, int], position: str) -> DataFrame:
-    """Add the column `position` (long, unique, from 0 on without gaps).
+    """Add the column `position` (long, unique, from 0 without gaps).
 
     Parameters
     ----------
     events
-        With `MICROS` (time in microseconds) and `ORDER` (place in the input).
+        Events with `MICROS` (time in microseconds) and `ORDER` (place in the input).
     per_hour
-        What `hours(events)` gave.
+        Output of `hours(events)`.
     """
     ascending = sorted(per_hour)
     before = itertools.accumulate((per_hour[hour] for hour in ascending), initial=0)

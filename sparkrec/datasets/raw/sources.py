@@ -1,9 +1,9 @@
-"""Read a raw table wherever it is: parquet, CSV, or a table that Spark knows by name.
+"""Reads a raw table: parquet, CSV, or a table of Spark's catalog.
 
-Every row also gets `ORDER`, a struct that orders the rows as they stand in the input: by file
-path, then by place in the file. Spark cuts files into blocks as its cluster has cores, but within
-a block rows come in order, so (file, start of block, counter) is the same order however it cuts.
-The rows of a named table have no order of their own; there `ORDER` is null.
+Every row also gets `ORDER`, a struct that orders the rows by file path and then by place in the
+file. Spark splits files into blocks, depending on the number of cores, but the rows within a block
+are in order. So (file, start of block, counter) gives the same order for every way to split. The
+rows of a catalog table have no order; their `ORDER` is null.
 """
 
 import difflib
@@ -34,18 +34,22 @@ _UNREADABLE = re.compile(
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """How a CSV reads. All its values are text; quotes inside quotes are doubled (RFC 4180).
+    """Format of a CSV file. All values are read as text; quotes in quotes are doubled (RFC 4180).
 
     Attributes
     ----------
     header
-        Whether the first line of each file names the columns; without, they are `_c0`, `_c1`, ...
-    delimiter, encoding, quote
-        As in the file: `"\\t"`, `ISO-8859-1`, ...
+        Whether the first line of each file names the columns. If not, they are `_c0`, `_c1`, ...
+    delimiter
+        Character between the values, such as `"\\t"`.
+    encoding
+        Encoding of the file, such as `ISO-8859-1`.
+    quote
+        Character around quoted values.
     multiline
-        Whether a quoted value may hold line breaks; such a file is read by one task.
+        Whether a quoted value may contain line breaks. Such a file is read by a single task.
     null_values
-        Texts that mean "nothing there".
+        Texts that mean null.
     """
 
     header: bool = True
@@ -65,9 +69,9 @@ class Source:
     path
         File, folder or glob.
     table
-        Name of a table or view in Spark's catalog, in place of `path`.
+        Name of a table or view in Spark's catalog, instead of `path`.
     format
-        Of the files under `path`.
+        Format of the files of `path`.
     csv
         Options of the format `csv`.
     """
@@ -88,19 +92,19 @@ class Source:
 
 
 def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
-    """Read a raw table, with `ORDER` and, for a CSV, `CORRUPT` (a malformed line's text) added.
+    """Read a raw table and add `ORDER` and, for a CSV, `CORRUPT` (the text of a malformed line).
 
     Parameters
     ----------
     key
-        The conf's key for it (`input.events`), named in errors.
+        The key of the source in the conf (`input.events`), for error messages.
 
     Raises
     ------
     StorageError
-        Nothing is there.
+        The path does not exist.
     DataError
-        What is there cannot be read as the format.
+        The table does not exist, or the files cannot be read in this format.
     """
     if source.table is not None:
         try:
@@ -142,9 +146,9 @@ def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
         multiLine=options.multiline,
         mode="PERMISSIVE",
         columnNameOfCorruptRecord=CORRUPT,
-        # Files of one folder may differ in the order of their columns: that must not pass unseen.
+        # Files of one folder may have different orders of columns, which must be an error.
         enforceSchema=False,
-        # A line with too few or too many fields only shows when all of them are read.
+        # A line with too few or too many fields is only found if all fields are read.
         columnPruning=False,
     )
     names = reader.csv(path).columns
@@ -158,7 +162,7 @@ def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
 
 
 def column(name: str) -> Column:
-    """A column by its exact name, dots and spaces included."""
+    """A column by its exact name, which may contain dots and spaces."""
     return F.col("`" + name.replace("`", "``") + "`")
 
 
@@ -168,9 +172,9 @@ def require(frame: DataFrame, names: dict[str, str], where: str) -> None:
     Parameters
     ----------
     names
-        The conf's key of each column, and the column: `{"columns.user": "customer"}`.
+        Raw column by its key in the conf: `{"columns.user": "customer"}`.
     where
-        The conf's key and path of the frame, named in the error.
+        Key and path of the frame in the conf, for the error message.
     """
     present = [name for name in frame.columns if name not in (ORDER, CORRUPT)]
     lower = {name.lower(): name for name in present}
@@ -184,18 +188,18 @@ def require(frame: DataFrame, names: dict[str, str], where: str) -> None:
 
 
 def explain_read_error(error: Exception) -> DataError | None:
-    """What Spark's executors say about a file that they cannot read, as an error of ours."""
+    """Translate Spark's error for a file that it cannot read; None for any other error."""
     text = " ".join(str(error).split())
     found = _HEADER.search(text)
     if found is not None:
         header, schema, name = found.groups()
         return DataError(
             f"{name}: its header ({header}) differs from that of the other files ({schema}); "
-            "bring the columns into one order, or prepare the files apart"
+            "use the same order of columns, or prepare the files separately"
         )
     found = _UNREADABLE.search(text)
     if found is not None:
         return DataError(
-            f"cannot read {found.group(1)}: it is damaged, or not of the format that the conf names"
+            f"cannot read {found.group(1)}: it is damaged, or not in the format that the conf names"
         )
     return None

@@ -1,4 +1,4 @@
-"""Raw timestamps of any kind to microseconds since the epoch."""
+"""Converts raw timestamps of any format to microseconds since the epoch."""
 
 import datetime as dt
 import re
@@ -18,16 +18,16 @@ _HAS_ZONE_LETTER = re.compile(r"[XxZzVO]")
 
 @dataclass(frozen=True)
 class TimestampOptions:
-    """How raw timestamps read.
+    """Format of raw timestamps.
 
     Attributes
     ----------
     format
         `seconds`, `milliseconds` or `microseconds` since the epoch; `iso` for
-        `2024-03-01T12:30:00+01:00` and its shorter forms; or a pattern in Spark's letters, such
-        as `dd.MM.yyyy HH:mm`. A column of type timestamp or date needs none.
+        `2024-03-01T12:30:00+01:00` and its shorter forms; or a datetime pattern of Spark, such as
+        `dd.MM.yyyy HH:mm`. A column of type timestamp or date does not need a format.
     timezone
-        Of texts and dates that name no zone themselves, and of `start` and `end`.
+        Time zone of times that do not name one, and of `start` and `end`.
     """
 
     format: str = "seconds"
@@ -43,14 +43,14 @@ class TimestampOptions:
 
     @property
     def expected(self) -> str:
-        """What a good value is, for messages."""
+        """Description of a valid value, for messages."""
         if self.format in _PER_SECOND:
             return f"{self.format} since 1970, before the year 2100"
         return f"a time of the format {self.format}"
 
 
 def to_micros(raw: Column, kind: T.DataType, options: TimestampOptions) -> Column:
-    """Microseconds since the epoch (long), null where the raw value is no time in 1970-2100.
+    """Microseconds since the epoch (long); null if the raw value is not a time in 1970-2100.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def to_micros(raw: Column, kind: T.DataType, options: TimestampOptions) -> Colum
     elif isinstance(kind, T.TimestampNTZType | T.DateType):
         micros = _iso(raw.cast("string"), options.timezone)
     elif options.format in _PER_SECOND:
-        # 14 digits before the point: whatever is larger is no time.
+        # A value that is too large for this type is not a time.
         factor = 1_000_000 // _PER_SECOND[options.format]
         micros = (raw.try_cast("decimal(24,6)") * factor).try_cast("bigint")
     elif options.format == "iso":
@@ -76,19 +76,19 @@ def to_micros(raw: Column, kind: T.DataType, options: TimestampOptions) -> Colum
 
 
 def _iso(raw: Column, zone: str) -> Column:
-    # Spark reads a zone only behind seconds, so what is left out is filled in.
+    # Spark reads a time zone only after seconds, so missing parts are added.
     text = F.regexp_replace(F.trim(raw), r"^(\d{4}-\d{1,2}-\d{1,2})$", "$1T00:00:00")
     minutes = r"^(\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2})(?![\d:])"
     text = F.regexp_replace(text, minutes, "$1:00")
     has_zone = text.rlike(r":.*[A-Za-z+-]")
     zoned = F.when(has_zone, text).otherwise(F.concat(text, F.lit(" " + zone)))
-    # Spark would read a time without a date as one of today.
+    # Spark would read a time without a date as a time of today.
     has_date = text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}[T ]")
     return F.when(has_date, F.unix_micros(zoned.try_cast("timestamp")))
 
 
 def check_pattern(spark: SparkSession, options: TimestampOptions, key: str) -> None:
-    """Raise DataError if the format is no pattern that Spark knows."""
+    """Raise DataError if the format is not a datetime pattern of Spark."""
     if options.format in (*_PER_SECOND, "iso"):
         return
     micros = to_micros(F.lit("?"), T.StringType(), options)
@@ -99,7 +99,7 @@ def check_pattern(spark: SparkSession, options: TimestampOptions, key: str) -> N
             raise
         raise DataError(
             f"{key}.format: {options.format!r} is not seconds, milliseconds, microseconds, iso or "
-            "a datetime pattern of Spark's, such as `yyyy-MM-dd HH:mm:ss`"
+            "a datetime pattern of Spark, such as `yyyy-MM-dd HH:mm:ss`"
         ) from None
 
 

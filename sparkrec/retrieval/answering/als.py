@@ -83,9 +83,9 @@ class ALSSearcher(Searcher):
         items = self.fold_in.item_vectors
 
         def scores(start: int, stop: int) -> Floats:
-            block = vectors[start:stop] @ items.T
-            block[~known[start:stop]] = -np.inf
-            return block
+            chunk = vectors[start:stop] @ items.T
+            chunk[~known[start:stop]] = -np.inf
+            return chunk
 
         return best_of(scores, len(vectors), k, self.catalogue.order, seen, allowed)
 

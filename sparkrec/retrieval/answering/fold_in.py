@@ -26,7 +26,7 @@ from sparkrec.retrieval.search.topk import Floats, Ints
 
 Doubles = npt.NDArray[np.floating[Any]]
 
-_BLOCK_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class FoldIn:
         found = np.zeros((users, rank), np.float32)
         present, starts = np.unique(ratings.rows, return_index=True)
         ends = np.append(starts[1:], len(ratings.rows))
-        block = max(1, _BLOCK_BYTES // (8 * rank * rank))
-        for start in range(0, len(present), block):
-            chosen = slice(start, start + block)
-            found[present[chosen]] = self._solve_block(ratings, starts[chosen], ends[chosen])
+        chunk = max(1, _CHUNK_BYTES // (8 * rank * rank))
+        for start in range(0, len(present), chunk):
+            chosen = slice(start, start + chunk)
+            found[present[chosen]] = self._solve_chunk(ratings, starts[chosen], ends[chosen])
         return found
 
-    def _solve_block(self, ratings: Ratings, starts: Ints, ends: Ints) -> Doubles:
+    def _solve_chunk(self, ratings: Ratings, starts: Ints, ends: Ints) -> Doubles:
         alpha, rank = self.objective.alpha, self.item_vectors.shape[1]
         left = np.empty((len(starts), rank, rank))
         right = np.empty((len(starts), rank))

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.io import storage
 from sparkrec.io.arrow import read_parquet, write_parquet
+from sparkrec.retrieval.answering.merge import Filler, Ragged, Table, merge
 from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, ragged_items
-from sparkrec.retrieval.search.topk import Floats, Ints, best_of
+from sparkrec.retrieval.search.topk import Floats, Ints
 
 # Neighbours of every item, int32 [items, K] with -1 for none, and their similarities.
 Neighbours = tuple[npt.NDArray[np.int32], npt.NDArray[Any]]
@@ -71,11 +71,13 @@ class NeighbourSearcher(Searcher):
     ) -> None:
         self.catalogue, self.neighbours, self.scores = catalogue, neighbours, scores
         self.history, self.weights = history, weights
-        self._order = catalogue.order
-        # Less than any score of a neighbour, and the same whoever asks.
-        self._filler = np.empty(len(catalogue), np.float32)
-        self._filler[catalogue.popular] = -1.0 - np.arange(len(catalogue))
-        self._similarity: sparse.csr_matrix | None = None
+        self._order = catalogue.order.astype(np.int32)
+        self._by_order = np.argsort(self._order).astype(np.int32)
+        # Popular items score less than any neighbour, and the same whoever asks.
+        ranks = np.arange(len(catalogue), dtype=np.float32)
+        self._filler = Filler(catalogue.popular.astype(np.int32), -1 - ranks)
+        # Accumulators that no call is using.
+        self._spare: list[npt.NDArray[np.float64]] = []
 
     @classmethod
     def restore(cls, folder: str, description: dict[str, Any]) -> "NeighbourSearcher":
@@ -84,18 +86,7 @@ class NeighbourSearcher(Searcher):
         return cls(*read_neighbours(folder), params["history_col"], weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_similarity": None}
-
-    @property
-    def similarity(self) -> sparse.csr_matrix:
-        """[items, items], the neighbours of each item in its row; made once a worker."""
-        if self._similarity is None:
-            given = self.neighbours >= 0
-            indptr = np.concatenate([[0], np.cumsum(given.sum(axis=1))])
-            shape = (len(self.catalogue), len(self.catalogue))
-            content = (self.scores[given], self.neighbours[given], indptr)
-            self._similarity = sparse.csr_matrix(content, shape)
-        return self._similarity
+        return {**self.__dict__, "_spare": []}
 
     def search(
         self,
@@ -104,25 +95,34 @@ class NeighbourSearcher(Searcher):
         seen: Pairs | None,
         allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
-        rows, items = ragged_items(batch.column(self.history), self.catalogue)
-        asked = self._weighted(rows, items, batch.num_rows)
-
-        def scores(start: int, stop: int) -> Floats:
-            block = (asked[start:stop] @ self.similarity).toarray().astype(np.float32)
-            return np.where(block > 0, block, self._filler)
-
-        return best_of(scores, batch.num_rows, k, self._order, seen, allowed)
+        nothing = np.zeros(0, np.int64)
+        history = ragged_items(batch.column(self.history), self.catalogue)
+        filler = self._filler
+        if allowed is not None:
+            places = np.flatnonzero(allowed[filler.items])
+            filler = Filler(filler.items[places], filler.scores[places])
+        try:
+            sums = self._spare.pop()
+        except IndexError:
+            sums = np.zeros(len(self.catalogue))
+        found = merge(
+            Table(self.neighbours, self.scores, self._order, self._by_order),
+            _ragged(history, batch.num_rows),
+            self.weights,
+            _ragged((nothing, nothing) if seen is None else seen, batch.num_rows),
+            np.zeros(0, bool) if allowed is None else allowed,
+            filler,
+            sums,
+            min(k, len(self.catalogue)),
+        )
+        self._spare.append(sums)
+        return found
 
     def answers(self, batch: pa.RecordBatch) -> Mask:
         known = np.zeros(batch.num_rows, bool)
         known[ragged_items(batch.column(self.history), self.catalogue)[0]] = True
         return known
 
-    def _weighted(self, rows: Ints, items: Ints, queries: int) -> sparse.csr_matrix:
-        """[queries, items]: the weight of each item of a history."""
-        ends = np.cumsum(np.bincount(rows, minlength=queries))
-        age = ends[rows] - 1 - np.arange(len(rows))
-        recent = age < len(self.weights)
-        rows, items, age = rows[recent], items[recent], age[recent]
-        shape = (queries, len(self.catalogue))
-        return sparse.csr_matrix((self.weights[age], (rows, items)), shape)
+
+def _ragged(pairs: Pairs, queries: int) -> Ragged:
+    return Ragged(np.searchsorted(pairs[0], np.arange(queries + 1)), pairs[1])

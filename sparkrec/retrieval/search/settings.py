@@ -8,21 +8,21 @@ INDEX_KINDS = re.compile(r"Flat|IVF(\d+),Flat|HNSW(\d+)")
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How the best items are found.
+    """How the items with the highest scores are found.
 
     Attributes
     ----------
     index
         faiss index of the item vectors: `Flat` (exact), `IVF<lists>,Flat` or `HNSW<links>`.
     nprobe
-        Lists that a query visits (IVF).
+        Number of inverted lists that a query searches (IVF only).
     ef_search
-        Width of the search (HNSW).
+        Size of the candidate list of a search (HNSW only).
     k
-        Items to recommend.
+        Number of items to recommend.
     exclude_seen
-        Whether validation, and the first result of a run, leave out what the user has seen; a
-        run reports both ways.
+        Whether items of the query's history are left out in the validation metric and in the first
+        result of a run. A run reports its metrics with and without them.
     """
 
     index: str = "Flat"

@@ -1,4 +1,4 @@
-"""The best k of a block of scores, ties broken by a fixed order of the items."""
+"""The k items with the highest scores of each query; ties are broken by an order of the items."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Ints = npt.NDArray[np.int64]
 
 _SLACK = 32
 _GROUP = 32
-_BLOCK_SCORES = 1 << 23
+_CHUNK_SCORES = 1 << 23
 
 
 def best_of(
@@ -21,30 +21,35 @@ def best_of(
     seen: tuple[Ints, Ints] | None,
     allowed: npt.NDArray[np.bool_] | None,
 ) -> tuple[Floats, Ints]:
-    """The k best items of every query, from its scores of all items.
+    """The k best items of every query, from the scores of all items.
 
     Parameters
     ----------
     scores
-        Gives the scores of queries `start` to `stop`, a new array [stop - start, items]; asked for
-        blocks of at most 8 million scores.
+        `scores(start, stop)` returns the scores of the queries from `start` to before `stop`, a new
+        array [stop - start, items]. It is called for chunks of at most 8 million scores.
+    queries
+        Number of queries.
+    k
+        Number of items for each query, at least 1.
     order
-        [items]; of two items with equal scores the one with the smaller number is first.
+        int64 [items]: of two items with equal scores, the one with the smaller value ranks first.
     seen
-        Items that must not be given to a query: (query, item), two arrays of one length, queries
-        ascending.
+        Pairs of a query and an item that it must not get: two int64 arrays of the same length,
+        queries ascending. None excludes nothing.
     allowed
-        [items]: only these are given to anyone.
+        bool [items]: the only items that may be recommended. None allows all.
 
     Returns
     -------
     scores, items
-        [queries, min(k, items)]; -inf and -1 where there is nothing more to give.
+        float32 and int64 [queries, min(k, items)], best first; -inf and -1 where a query has fewer
+        items.
     """
-    block = max(1, _BLOCK_SCORES // max(len(order), 1))
+    chunk = max(1, _CHUNK_SCORES // max(len(order), 1))
     parts = []
-    for start in range(0, max(queries, 1), block):
-        stop = min(start + block, queries)
+    for start in range(0, max(queries, 1), chunk):
+        stop = min(start + chunk, queries)
         found = scores(start, stop)
         if allowed is not None:
             found[:, ~allowed] = -np.inf
@@ -61,24 +66,24 @@ def top_k(scores: Floats, k: int, order: Ints) -> tuple[Floats, Ints]:
     Parameters
     ----------
     scores
-        [rows, items]; -inf marks an item that must not be given.
+        float32 [rows, items]; -inf marks an item that must not be recommended.
     k
-        At least 1; more than there are items is fine.
+        At least 1; may be larger than the number of items.
     order
-        [items], distinct: of two items with equal scores the one with the smaller number is
-        first, and is kept where only one fits.
+        int64 [items], distinct: of two items with equal scores, the one with the smaller value
+        ranks first, and is taken if only one of them fits.
 
     Returns
     -------
     scores, items
-        [rows, min(k, items)]; where a row has fewer items to give, its last columns hold -1 (and
-        a score of -inf).
+        float32 and int64 [rows, min(k, items)]; the last columns of a row with fewer items hold
+        -inf and -1.
 
     Notes
     -----
-    Of many items, only those are looked at whose group (of 32) has one of the highest maxima; then
-    comes a partial selection of k + 32, then a sort of those. A row whose ties reach beyond what
-    was looked at is sorted as a whole.
+    If there are many items, they are divided into groups of 32, and only the groups with the
+    highest maxima are searched. A partial selection then picks k + 32 items, which are sorted. A
+    row that has ties between the picked items and others is sorted as a whole.
     """
     items = scores.shape[1]
     k = min(k, items)
@@ -95,7 +100,7 @@ def top_k(scores: Floats, k: int, order: Ints) -> tuple[Floats, Ints]:
 
 
 def _candidates(scores: Floats, wide: int) -> tuple[Ints, Floats]:
-    """`wide` of the best columns of each row, and a score that no other column exceeds."""
+    """The best `wide` columns of each row, and a score that no other column exceeds."""
     rows, items = scores.shape
     if wide == items:
         return np.broadcast_to(np.arange(items), scores.shape), np.full(rows, -np.inf, np.float32)
@@ -104,7 +109,8 @@ def _candidates(scores: Floats, wide: int) -> tuple[Ints, Floats]:
         picked = np.argpartition(scores, items - wide - 1, axis=1)
         beyond = np.take_along_axis(scores, picked[:, [items - wide - 1]], axis=1)[:, 0]
         return picked[:, items - wide :], beyond
-    # Group g has the columns g, g + groups, ...: their maximum runs along the rows of memory.
+    # Group g has the columns g, g + groups, ..., so that the maxima are computed along contiguous
+    # memory.
     maxima = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(axis=1)
     chosen, other_groups = _candidates(maxima, wide)
     columns = (chosen[:, :, None] + np.arange(_GROUP) * groups).reshape(rows, -1)

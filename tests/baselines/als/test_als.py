@@ -142,7 +142,7 @@ def test_users_are_solved_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch)
     rows = np.repeat(np.arange(0, 20, 2), 3)
     ratings = Ratings(rows, rng.integers(0, 8, len(rows)), np.ones(len(rows)), np.ones(len(rows)))
     whole = fold_in.solve(ratings, 20)
-    monkeypatch.setattr("sparkrec.retrieval.answering.fold_in._BLOCK_BYTES", 8 * 5 * 5 * 3)
+    monkeypatch.setattr("sparkrec.retrieval.answering.fold_in._CHUNK_BYTES", 8 * 5 * 5 * 3)
     np.testing.assert_allclose(fold_in.solve(ratings, 20), whole, rtol=1e-5, atol=1e-5)
     assert np.array_equal(np.flatnonzero(whole.any(axis=1)), np.arange(0, 20, 2))
 
@@ -305,12 +305,12 @@ def test_who_is_unknown_gets_nothing_without_a_fallback(
     assert [len(found[query]) for query in range(4)] == [0, 0, 0, ITEMS - 1]
 
 
-@pytest.mark.parametrize("block", [1, 7 * ITEMS, 1 << 24])
+@pytest.mark.parametrize("chunk", [1, 7 * ITEMS, 1 << 24])
 def test_answers_are_the_best_by_product_of_those_allowed(
-    block: int, monkeypatch: pytest.MonkeyPatch
+    chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the block of scores; equal vectors are told apart by the raw id."""
-    monkeypatch.setattr(topk, "_BLOCK_SCORES", block)
+    """Whatever the chunk of scores; equal vectors are told apart by the raw id."""
+    monkeypatch.setattr(topk, "_CHUNK_SCORES", chunk)
     rng = np.random.default_rng(4)
     ids = rng.permutation(ITEMS)
     vectors = rng.integers(-1, 2, (ITEMS, 2)).astype(np.float32)

@@ -11,9 +11,9 @@ from sparkrec.baselines.item_to_item import _blocks
 from sparkrec.baselines.item_to_item._blocks import (
     Block,
     Found,
+    assign_blocks,
     collect_neighbours,
     count_blocks,
-    share_out,
     solve,
     spread,
 )
@@ -63,7 +63,7 @@ def test_a_block_gets_the_whole_row_of_each_user_with_one_of_its_items(
     events: DataFrame, catalogue: Catalogue, partition_events: int
 ) -> None:
     blocks = 3
-    block_of = share_out(catalogue, blocks)
+    block_of = assign_blocks(catalogue, blocks)
     found = received(
         spread(events, catalogue, Columns(), blocks, partition_events=partition_events)
     )
@@ -149,9 +149,9 @@ def test_each_block_is_one_task(events: DataFrame, catalogue: Catalogue) -> None
     assert solved.rdd.getNumPartitions() == 6
 
 
-def test_blocks_are_dealt_out_by_popularity() -> None:
+def test_blocks_are_assigned_in_snake_order_of_popularity() -> None:
     ids = pa.array(range(10))
-    block_of = share_out(Catalogue(ids, np.arange(10, 0, -1)), 3)
+    block_of = assign_blocks(Catalogue(ids, np.arange(10, 0, -1)), 3)
     assert block_of.tolist() == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2]
 
 
@@ -210,5 +210,5 @@ def test_events_that_are_not_those_of_the_catalogue_are_refused(
     events: DataFrame, catalogue: Catalogue
 ) -> None:
     fewer = Catalogue(catalogue.ids[1:], catalogue.counts[1:])
-    with pytest.raises(Exception, match="it gives other rows each time it is read"):
+    with pytest.raises(Exception, match="gives different rows each time it is computed"):
         spread(events, fewer, Columns(), 2).count()

@@ -11,7 +11,6 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkrec.baselines.item_to_item.model import ItemToItemModel, stringify
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
-from sparkrec.retrieval.search import topk
 
 Answers = list[tuple[str, float]]
 
@@ -102,21 +101,6 @@ def test_who_has_no_known_history_is_for_the_fallback(spark: SparkSession) -> No
     popular = [("é", 9.0), ("d", 5.0), ("b", 4.0), ("a", 3.0), ("c", 1.0)]
     assert given[:3] == [popular] * 3
     assert given[3][0] == ("b", 0.5)
-
-
-def test_small_batches_answer_alike(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dense block of one query at a time; seen items must land in the right rows."""
-    histories: list[list[str | None]] = [["a"], ["b", "d"], [], ["é"], ["d", "a"]]
-    whole = model(exclude_seen=True).searcher()
-    queries = pa.record_batch({"history": pa.array(histories)})
-    rows = np.array([0, 1, 1, 3, 4, 4])
-    items = np.array([0, 1, 3, 4, 3, 0])
-    once = whole.search(queries, 3, (rows, items), None)
-    monkeypatch.setattr(topk, "_BLOCK_SCORES", 1)
-    one_by_one = whole.search(queries, 3, (rows, items), None)
-    assert (once[0] == one_by_one[0]).all()
-    assert (once[1] == one_by_one[1]).all()
-    assert not any(item in once[1][row] for row, item in zip(rows, items, strict=True))
 
 
 def test_the_i2i_table_and_its_text(spark: SparkSession) -> None:

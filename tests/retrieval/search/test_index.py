@@ -77,7 +77,7 @@ def test_exact_search_is_brute_force(with_seen: bool, with_allowed: bool) -> Non
 def test_exact_search_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     index = build(Retrieval())
     whole = index.search(unit(QUERIES, 2), K, seen_pairs())
-    monkeypatch.setattr("sparkrec.retrieval.search.topk._BLOCK_SCORES", 7 * ITEMS)
+    monkeypatch.setattr("sparkrec.retrieval.search.topk._CHUNK_SCORES", 7 * ITEMS)
     blocked = index.search(unit(QUERIES, 2), K, seen_pairs())
     assert_same_rankings(blocked, whole)
 

@@ -163,7 +163,7 @@ def test_every_loss_gets_its_settings(settings: Loss, expected: Callable[..., Te
 
 @pytest.mark.parametrize("name", ["bce", "gbce"])
 def test_bce_has_no_in_batch_negatives(name: Any) -> None:
-    with pytest.raises(ValueError, match=f"in_batch does not go with name: {name}"):
+    with pytest.raises(ValueError, match=f"in_batch cannot be used with name: {name}"):
         Loss(name, "in_batch")
 
 

@@ -122,7 +122,7 @@ def test_courses_of_the_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"momentum": 0.5}, "momentum goes with optimizer: adagrad alone"),
+        ({"momentum": 0.5}, "momentum can only be used with optimizer: adagrad"),
         ({"optimizer": "adagrad", "momentum": 1.0}, "momentum must lie"),
         ({"warmup_steps": -1}, "warmup_steps must be"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
