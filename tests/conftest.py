@@ -11,11 +11,21 @@ from pyspark.sql import SparkSession
 from sparkrec.io.s3 import _client as s3_client
 from sparkrec.session import open_session
 
-# Jobs of a few rows: compiling them well takes longer than running them, and the default cache of
-# compiled code is small without the optimising compiler.
-JAVA_OPTIONS = (
-    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Xms1g -Xmn400m"
-)
+# Jobs of a few rows: compiling takes longer than running. So the JVM compiles lightly (and
+# gets more than the small code cache that this has by default), and Spark interprets expressions.
+# Jobs that run as commands, in `make test-all`, have Spark's defaults.
+FEW_ROWS = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+    "-XX:+UseSerialGC -Xms1g -Xmn400m",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.default.parallelism": "3",
+}
+
+# Two test processes share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +34,10 @@ def spark() -> Iterator[SparkSession]:
         "tests",
         {
             "spark.master": "local[2]",
-            "spark.sql.shuffle.partitions": "2",
-            "spark.default.parallelism": "3",
             "spark.ui.enabled": "false",
             "spark.python.daemon.module": "warm_daemon",
             "spark.executorEnv.PYTHONPATH": str(Path(__file__).parent / "helpers"),
-            "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+            **FEW_ROWS,
         },
     )
     yield session
