@@ -89,6 +89,7 @@ bench: install
 	$(SUBMIT) benchmarks/encode.py
 	$(SUBMIT) benchmarks/feed.py
 	$(SUBMIT) benchmarks/topk.py
+	$(SUBMIT) benchmarks/approximate.py
 	$(SUBMIT) benchmarks/neighbours.py
 	$(SUBMIT) benchmarks/neighbours.py --items 1000000 --reference-queries 500
 	$(SUBMIT) benchmarks/evaluation.py
