@@ -1,4 +1,4 @@
-"""Recommendations for people to read: names instead of ids, beside what the user had."""
+"""Shows recommendations with names instead of ids, next to the history of the user."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,17 @@ from sparkrec.transforms import tail
 
 @dataclass(frozen=True)
 class ShowInput:
-    """A finished run, the test queries it answered, and the items with their names."""
+    """Input of the job.
+
+    Attributes
+    ----------
+    run
+        Folder of a finished run.
+    test
+        Table of the test queries that the run answered.
+    items
+        Table of the items with their names.
+    """
 
     run: str
     test: str
@@ -31,11 +41,11 @@ class Show:
     name
         Column of the items table with the name to show.
     queries
-        How many test queries to show, the same ones for the same data.
+        Number of test queries to show; for the same data they are always the same ones.
     items
-        How many items of each list to show.
+        Number of items of each list to show.
     exclude_seen
-        Which of the run's two recommendations to show.
+        Whether to show the recommendations without seen items, or those with seen items.
     """
 
     job: str

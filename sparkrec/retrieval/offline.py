@@ -1,6 +1,6 @@
-"""Prediction offline: a saved model, a table of users or histories, and lists for all of them.
+"""Batch recommendation: answers a table of users or histories with a saved model.
 
-Nothing of training is needed but the model's folder.
+Of the training run only the folder of the model is needed.
 """
 
 import logging
@@ -27,21 +27,21 @@ log = logging.getLogger("sparkrec.recommend")
 
 @dataclass(frozen=True)
 class RecommendInput:
-    """Who is to be answered: parquet, with the column names of the model's train.
+    """The input tables: parquet, with the column names that train had.
 
     Attributes
     ----------
     queries
-        One row a query: the user, the history (array of items, oldest first) or both, and any other
-        columns, which come back beside the answer.
+        Table with one row per query: the user, the history (array of items, oldest first) or both.
+        Other columns are copied to the output.
     events
-        Events that the histories are made of, where `queries` has none; without `queries`, every
-        user of the events is answered.
+        Table of events from which histories are made if `queries` has none. Without `queries`,
+        every user of the events is answered.
     users
-        Features of users that the model's schema names and the queries do not have.
+        Table with features of users that the model's schema names and the queries do not have.
     items
-        Features of items, where the schema names `recent_<f>` or `last_<f>` of them: what the
-        queries do not have is made of the last items of their histories.
+        Table with features of items. It is needed if the schema names `recent_<f>` or `last_<f>`
+        and the queries do not have these columns; they are made from the histories.
     """
 
     queries: str | None = None
@@ -62,20 +62,26 @@ class Recommend:
     ----------
     model_path
         Folder of a saved model of any kind: the `model` of a run folder.
+    output_path
+        Path of the recommendations.
     k
-        Items for each query.
+        Number of items to recommend for each query.
     exclude_seen
-        Never give an item of the history.
+        Whether items of the history are left out.
     max_history
-        At most so many last events of a user become the history that is made of `input.events`.
+        Maximum number of the latest events of a user in a history that is made from `input.events`.
     feature_items
-        Last items of a history whose features are taken (see `input.items`); as the `max_len` of
-        the history features that the model was trained on.
+        Number of the latest items of a history whose features are used (see `input.items`); the
+        `max_len` of the history features with which the model was trained.
     fallback
-        What queries get that the model knows nothing about: popular items, or what it says itself.
+        Answer for queries about which the model knows nothing: `global_hot`, popular items, or
+        `none`, the model's own answer.
     format
-        `parquet`: the queries' columns with `recommended`, array<struct<item_id, score>>. `text`:
-        lines ``user:7, top K: [12, 5, 9]``, as PaddleRec prints its predictions; the K is a K.
+        `parquet`: the columns of the queries and `recommended`, array<struct<item_id, score>>.
+        `text`: lines ``user:7, top K: [12, 5, 9]``, as PaddleRec prints its predictions, with a
+        literal K.
+    overwrite
+        Whether output that this job did not write may be replaced.
     """
 
     job: str
@@ -103,7 +109,7 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     Raises
     ------
     StorageError
-        A path is missing, the model is none, or the output belongs to something else.
+        A path does not exist, the model is not a saved model, or something else wrote the output.
     DataError
         A table lacks a column or has no rows.
     """

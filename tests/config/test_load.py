@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparkrec.baselines.item_to_item.swing import SwingConfig
 from sparkrec.config.describe import describe_keys, effective_conf
 from sparkrec.config.load import from_json, load_config, to_json
 from sparkrec.errors import ConfigError
@@ -202,10 +203,12 @@ def test_describe_keys() -> None:
 def test_keys_are_described_by_their_docstrings() -> None:
     lines = describe_keys(TwoTowerJob[DSSMConfig])
     text = "\n".join(lines)
-    assert "model.dropout: float (default 0.0)\n    Probability of" in text
+    assert "model.dropout: float (default 0.0)\n    Dropout probability" in text
     # Two keys share a description, a base class has some, and a description has many lines.
-    for key in ("samples: int (default 1024)", "alpha: float (default 0.75)"):
-        assert f"loss.{key}\n    Of `sampled`: how many draws" in text
+    text = "\n".join(describe_keys(SwingConfig))
+    for key in ("smoothing: float (default 0.0)", "exponent: float (default 0.5)"):
+        assert f"{key}\n    The weight of a user" in text
+    assert "trigger: Literal['last', 'history'] (default 'history')\n    Items of the" in text
     for job in (TwoTowerJob[DSSMConfig], Recommend, MatchDataset):
         every = describe_keys(job)
         keys = [place for place, line in enumerate(every) if not line.startswith(" ")]
