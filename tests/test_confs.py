@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from sparkrec.columns import Columns
 from sparkrec.config.load import load_config
+from sparkrec.models.dssm import DSSM
+from sparkrec.models.gru4rec import GRU4Rec
 from sparkrec.models.registry import BUILT_IN
+from sparkrec.models.sasrec import SASRec
 from sparkrec.pipeline.inputs import RetrievalJob
+from sparkrec.pipeline.neural import Schema
 from sparkrec.pipeline.train import load_training_job
 
 REPO = Path(__file__).parents[1]
@@ -65,3 +70,27 @@ def test_every_job_has_a_conf() -> None:
 def test_the_confs_say_little() -> None:
     lines = [line for conf in CONFS for line in conf.read_text(encoding="utf-8").splitlines()]
     assert sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines) <= 500
+
+
+@pytest.mark.parametrize(
+    ("model", "roles"),
+    [
+        ("dssm", DSSM.reads(DSSM.Config()).default_features),
+        ("gru4rec", GRU4Rec.reads(GRU4Rec.Config()).default_features),
+        ("sasrec", SASRec.reads(SASRec.Config()).default_features),
+    ],
+)
+def test_documented_schemas_are_the_default_of_their_model(
+    model: str, roles: tuple[str, ...]
+) -> None:
+    columns = Columns(item="movie_id")
+    names = {
+        "user": columns.user,
+        "last_item": columns.last_item,
+        "recent_items": columns.recent_items,
+    }
+    schema = Schema(str(REPO / "schema" / model / "ml_1m"))
+    for side, features in (("user", [names[role] for role in roles]), ("item", [columns.item])):
+        found = schema.read(side)
+        assert found is not None
+        assert [feature.name for feature in found.features] == features
