@@ -59,8 +59,7 @@ def data_root(tmp_path: Path) -> Path:
     """A data root with raw files, the conf that prepares them, and the example's schemas."""
     write_raw(tmp_path)
     (tmp_path / "prepare.yaml").write_text(PREPARE, encoding="utf-8")
-    for model in ("dssm", "gru4rec"):
-        shutil.copytree(REPO / "schema" / model / "example", tmp_path / "example/schema" / model)
+    shutil.copytree(REPO / "schema" / "dssm" / "example", tmp_path / "example/schema/dssm")
     return tmp_path
 
 
