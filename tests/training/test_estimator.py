@@ -288,7 +288,7 @@ def test_in_batch_negatives_need_none_in_train(train: DataFrame) -> None:
 @pytest.mark.parametrize(("loss", "negatives"), [("softmax", "in_batch"), ("bpr", "given")])
 def test_only_bce_learns_from_labels(loss: str, negatives: str, train: DataFrame) -> None:
     params = {**SMALL, "loss": loss, "negatives": negatives}
-    with pytest.raises(DataError, match=r"column `label`, which loss: \{name: bce"):
+    with pytest.raises(DataError, match=r"column `label`, which only loss: \{name: bce"):
         DSSM(**params).fit(train.selectExpr("*", "1 AS label"))
 
 
