@@ -1,13 +1,27 @@
-"""PySpark's daemon with the heavy libraries loaded: its workers are forked with them.
+"""PySpark's daemon with sparkrec and its libraries loaded: its workers are forked with them.
 
-A worker would load them by itself, which takes seconds, and a worker whose task fails is not used
-again. pandas and pyarrow are left to the workers: they start threads, which a fork would lose.
+Otherwise each worker loads them, which takes seconds, and a worker whose task fails is not used
+again. What is loaded is also kept out of the garbage collection that follows every task.
 """
 
-import faiss  # noqa: F401
-import numba  # noqa: F401
-import torch  # noqa: F401
+import gc
+import importlib
+import os
+import pkgutil
+
+# A fork would lose the threads of its parent.
+os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
+
+import pandas  # noqa: F401
+import pyspark.worker  # noqa: F401
 from pyspark.daemon import manager
 
+import sparkrec
+
+for module in pkgutil.walk_packages(sparkrec.__path__, "sparkrec."):
+    importlib.import_module(module.name)
+
 if __name__ == "__main__":
+    gc.collect()
+    gc.freeze()
     manager()
