@@ -21,6 +21,7 @@ FEW_ROWS = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "2",
     "spark.default.parallelism": "3",
+    "spark.sql.adaptive.enabled": "false",
 }
 
 # Two test processes share the cores.

@@ -50,6 +50,7 @@ def write(folder: Path, scale: int, added: int) -> None:
     (folder / "callee.py").write_text(CALLEE % (scale, added))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "added"), [(1, 20), (3, 10)], ids=["callee", "constant"])
 def test_a_change_elsewhere_is_noticed(tmp_path: Path, scale: int, added: int) -> None:
     write(tmp_path, 1, 10)
@@ -60,6 +61,7 @@ def test_a_change_elsewhere_is_noticed(tmp_path: Path, scale: int, added: int) -
     assert ask(tmp_path) == [scale * (1 + added), 1]
 
 
+@pytest.mark.slow
 def test_nothing_is_cached_of_a_callee_in_a_zip(tmp_path: Path) -> None:
     write(tmp_path, 1, 10)
     with zipfile.ZipFile(tmp_path / "callee.zip", "w") as archive:

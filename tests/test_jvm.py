@@ -31,11 +31,13 @@ def started(verbose: bool, environ: dict[str, str]) -> "subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_a_start_shows_nothing_but_what_comes_after_it() -> None:
     done = started(False, {})
     assert (done.returncode, done.stderr) == (0, "without a line end")
 
 
+@pytest.mark.slow
 def test_a_verbose_start_shows_all() -> None:
     assert "Using Spark's default log4j profile" in started(True, {}).stderr
 

@@ -82,6 +82,7 @@ def test_the_example_of_the_docs(
     }
 
 
+@pytest.mark.slow
 def test_position_does_not_depend_on_how_spark_cuts_the_input(
     run: Run, spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def test_prepared_files(spark: SparkSession, tmp_path: Path) -> None:
     assert [(q["session_id"], q["history"], q["relevant"]) for q in queries] == [(7, [10], [12])]
 
 
+@pytest.mark.slow
 def test_raw_clicks_are_filtered_and_split_by_the_last_day(
     spark: SparkSession, tmp_path: Path
 ) -> None:

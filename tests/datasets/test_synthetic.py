@@ -112,7 +112,7 @@ def test_any_number_of_events(spark: SparkSession, number: int) -> None:
     assert found.agg(F.countDistinct("user_id")).head() == (max(1, number // 100),)
 
 
-@pytest.mark.parametrize("heavy", [1, 100, 2_050, 150_000])
+@pytest.mark.parametrize("heavy", [1, 100, 2_050, pytest.param(150_000, marks=pytest.mark.slow)])
 def test_a_heavy_user_is_one_more(spark: SparkSession, heavy: int) -> None:
     found = synthetic_events(spark, 1_500, seed=2, shape=Shape(heavy_user_events=heavy))
     positions = [row[3] for row in rows(found)]

@@ -92,6 +92,7 @@ def test_interval_shrinks_with_users(
         assert narrow[1] - narrow[0] < 0.6 * (wide[1] - wide[0])
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_partitioning(spark: SparkSession) -> None:
     recommendations, queries, counts, _ = case(spark, 60)
     found = [

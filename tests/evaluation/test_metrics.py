@@ -209,14 +209,15 @@ def test_conservative_ties(spark: SparkSession, counts: DataFrame) -> None:
         6: [(1, 1.0)],
     }
     recommendations = spark.createDataFrame(list(scores.items()), LISTS)
-    wanted = {1: (2, 1 / 3), 2: (3, 0), 3: (1, 1 / 2), 4: (4, 1 / 4), 5: (1, 0), 6: (9, 0)}
-    for query, (item, reciprocal) in wanted.items():
-        queries = spark.createDataFrame([(query, "a", [item])], QUERIES)
-        found = evaluate(
-            recommendations, queries, "user_id", counts, (4,), 2, ties="conservative"
-        ).metrics
-        assert found["mrr@4"] == pytest.approx(reciprocal, abs=1e-6), query
-        assert found["recall@4"] == float(reciprocal > 0)
-    assert evaluate(
-        recommendations, spark.createDataFrame([(5, "a", [1])], QUERIES), "user_id", counts, (4,), 2
-    ).metrics["mrr@4"] == pytest.approx(1)
+
+    def found(relevant: dict[int, int], ties: str) -> tuple[float, float]:
+        """Sums over queries of 1 / rank and of the hits."""
+        rows = [(query, "a", [item]) for query, item in relevant.items()]
+        queries = spark.createDataFrame(rows, QUERIES)
+        metrics = evaluate(recommendations, queries, "user_id", counts, (4,), 2, ties=ties).metrics
+        return len(rows) * metrics["mrr@4"], len(rows) * metrics["recall@4"]
+
+    placed = found({1: 2, 3: 1, 4: 4}, "conservative")
+    assert placed == pytest.approx((1 / 3 + 1 / 2 + 1 / 4, 3), abs=1e-6)
+    assert found({2: 3, 5: 1, 6: 9}, "conservative") == (0, 0)
+    assert found({5: 1}, "by_id") == pytest.approx((1, 1))

@@ -187,7 +187,14 @@ def queries(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame([*own, *odd], QUERY).coalesce(1).cache()
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+# What these do differs from others in little; they are left to `make test-all`.
+ALIKE = {"global_hot", "simplex", "sasrec"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in CASES],
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
@@ -369,6 +376,7 @@ def test_answers_without_spark_are_those_of_spark(
             assert {colour(item) for item, _ in given} == {colour(user)}
 
 
+@pytest.mark.slow
 def test_an_answer_loads_neither_spark_nor_training(saved: Path) -> None:
     code = (
         "import sys\nfrom sparkrec.retrieval.answering import load\n"
@@ -402,6 +410,7 @@ def test_a_model_of_another_class_is_not_loaded(model: RetrievalModel, saved: Pa
         OtherModel.load(str(saved))
 
 
+@pytest.mark.slow
 def test_two_runs_with_a_seed_are_equal(
     case: Case,
     model: RetrievalModel,

@@ -40,7 +40,9 @@ def events(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, EVENTS).coalesce(1)
 
 
-@pytest.fixture(scope="module", params=MAKE)
+@pytest.fixture(
+    scope="module", params=["item_cf", "gru4rec", pytest.param("hrm", marks=pytest.mark.slow)]
+)
 def saved(
     request: pytest.FixtureRequest, events: DataFrame, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, RetrievalModel]:
@@ -130,6 +132,7 @@ def test_parquet_of_others_and_histories_without_users(
     assert_same_answers(lists(answered, "note"), lists(model.transform(strangers), "note"))
 
 
+@pytest.mark.slow
 def test_features_of_items_are_made_of_the_histories(
     spark: SparkSession, events: DataFrame, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_queries_that_lack_a_feature(model: TwoTowerModel, train: DataFrame) -> 
         model.copy().set_params(exclude_seen=False).transform(train.select("user"))
 
 
+@pytest.mark.slow
 def test_early_stopping_holds_out_the_last_events_and_refits(train: DataFrame) -> None:
     stopping = EarlyStopping("recall@5", patience=1, refit=True)
     params = {**SMALL, "epochs": 3, "early_stopping": stopping, "exclude_seen": True}
@@ -285,6 +286,7 @@ def test_in_batch_negatives_need_none_in_train(train: DataFrame) -> None:
     assert len(answers(DSSM(**{**params, "epochs": 1}).fit(nonsense), queries(train))) == len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "negatives"), [("softmax", "in_batch"), ("bpr", "given")])
 def test_only_bce_learns_from_labels(loss: str, negatives: str, train: DataFrame) -> None:
     params = {**SMALL, "loss": loss, "negatives": negatives}
@@ -425,6 +427,7 @@ def test_items_gone_from_train_keep_their_places(
     assert grown.catalogue.counts[6:].min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"hidden": (12,)}, {"hidden": (4,)}, {"hidden": (8, 8)}, {"embedding_dim": 4}]
 )
@@ -457,6 +460,7 @@ def test_a_layer_fewer_is_another_architecture(model: TwoTowerModel) -> None:
         grown_weights(spec, earlier)
 
 
+@pytest.mark.slow
 def test_a_work_path_can_be_used_again(train: DataFrame, tmp_path: Path) -> None:
     work = str(tmp_path / "my work")
     params = {**SMALL, "epochs": 2}

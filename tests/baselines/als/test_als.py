@@ -224,6 +224,7 @@ def test_events_without_a_part_do_not_count(
     np.testing.assert_allclose(fitted.item_vectors[:ITEMS], model.item_vectors, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ids_of_any_type(train: DataFrame) -> None:
     """The model of text ids answers as that of numbers whose order is the same."""
     named = train.selectExpr(
@@ -243,6 +244,7 @@ def test_ids_of_any_type(train: DataFrame) -> None:
     assert_same_answers(answers(fitted.copy().set_params(k=3).transform(asked)), wanted)
 
 
+@pytest.mark.slow
 def test_neither_order_nor_partitions_of_train_matter(train: DataFrame, model: ALSModel) -> None:
     again = ALS(**SMALL).fit(train.orderBy("item_id", "timestamp").repartition(5, "item_id"))
     assert np.array_equal(again.item_vectors, model.item_vectors)
@@ -251,6 +253,7 @@ def test_neither_order_nor_partitions_of_train_matter(train: DataFrame, model: A
     assert not np.array_equal(other.item_vectors, model.item_vectors)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_written_and_removed(
     spark: SparkSession, train: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
