@@ -102,6 +102,7 @@ def test_position_does_not_depend_on_how_spark_cuts_the_input(
         assert picked(events, "position") == [(n,) for n in range(2000)]
 
 
+@pytest.mark.slow
 def test_csv_of_another_shape(run: Run, tmp_path: Path) -> None:
     source = csv(tmp_path, "2024-01-01 11:00:00\t007\tñu", "2024-01-01 10:00:00\t8\tb",
                  encoding="latin-1")  # fmt: skip
@@ -119,6 +120,7 @@ def test_csv_of_another_shape(run: Run, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_types_of_event_and_range_and_duplicates(run: Run, tmp_path: Path) -> None:
     lines = ["86400,1,a,buy,x", "86400,1,a,buy,x", "86400,1,a,see,x", "86399,1,a,buy,x"]
     lines += ["172800,1,a,buy,x", "90000,2,b,hide,y", "90000,2,b,,y"]
@@ -173,6 +175,7 @@ def test_bad_rows(run: Run, tmp_path: Path) -> None:
         run(source)
 
 
+@pytest.mark.slow
 def test_parquet_keeps_types_and_brings_users_and_items(
     run: Run, spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -203,6 +206,7 @@ def test_parquet_keeps_types_and_brings_users_and_items(
     assert run.prepared.left_out["users: key of an earlier row"] == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_table_has_an_order_of_its_columns(run: Run, spark: SparkSession) -> None:
     rows = [("b", f"i{n}", 5) for n in range(50)] + [("a", "i0", 5), ("a", "i0", 5), ("z", "i0", 4)]
     expected = [("z", "i0"), ("a", "i0"), *sorted(("b", f"i{n}") for n in range(50))]
@@ -240,6 +244,7 @@ def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
         run(source | {"event_type": {"column": "t"}})
 
 
+@pytest.mark.slow
 def test_files_with_their_columns_in_another_order(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     csv(tmp_path / "in", "u,i,t", "a,b,1", name="1.csv")

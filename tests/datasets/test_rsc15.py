@@ -62,6 +62,7 @@ def test_raw_clicks_are_filtered_and_split_by_the_last_day(
     assert [len(query["history"]) for query in queries] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_mistakes(spark: SparkSession, tmp_path: Path) -> None:
     for wrong in (
         {},

@@ -90,6 +90,7 @@ def test_without_following_the_last_item_says_nothing(spark: SparkSession) -> No
     assert pairs[first, second] == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_seed_says_all_however_events_are_partitioned(
     spark: SparkSession, events: DataFrame
 ) -> None:

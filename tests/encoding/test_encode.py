@@ -173,6 +173,7 @@ def test_long_data_has_a_multiple_of_the_workers_row_groups(
     assert len(groups(encoded.fit_path)) == 8
 
 
+@pytest.mark.slow
 def test_the_order_is_random_and_depends_on_the_seed_alone(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def large(spark: SparkSession) -> tuple[Evaluation, np.ndarray]:
     return evaluate(recommendations, queries, "user_id", counts, ks=(1,)), hits
 
 
+@pytest.mark.slow
 def test_interval_agrees_with_a_plain_bootstrap(large: tuple[Evaluation, np.ndarray]) -> None:
     evaluation, hits = large
     rng = np.random.default_rng(1)
@@ -82,6 +83,7 @@ def test_interval_agrees_with_a_plain_bootstrap(large: tuple[Evaluation, np.ndar
     assert low < evaluation.metrics["recall@1"] < high
 
 
+@pytest.mark.slow
 def test_interval_shrinks_with_users(
     spark: SparkSession, large: tuple[Evaluation, np.ndarray]
 ) -> None:

@@ -36,6 +36,7 @@ def conf(spark: SparkSession, tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_job_counts_writes_the_i2i_table_and_evaluates(spark: SparkSession, conf: str) -> None:
     assert "item_cf" in train(load_training_job(conf, "item_cf"), spark)
     run = Path(conf).parent / "run"

@@ -102,6 +102,7 @@ def write_conf(root: Path, model: str, name: str, more: str = "") -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_network_from_outside(root: Path, spark: SparkSession) -> None:
     conf = write_conf(root, "{class: outside_models:Mean, max_len: 4}", "mean", TRAINING)
     job = load_training_job(conf, "train")

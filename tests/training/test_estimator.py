@@ -273,6 +273,7 @@ def test_labelled_rows(spark: SparkSession, train: DataFrame) -> None:
         assert {parity(item) for item, _ in given} == {parity(user)}
 
 
+@pytest.mark.slow
 def test_in_batch_negatives_need_none_in_train(train: DataFrame) -> None:
     """And do not read those that are there."""
     loss = {"loss": "softmax", "negatives": "in_batch", "temperature": 0.1}
@@ -319,6 +320,7 @@ def users(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, "user string, taste string, town int")
 
 
+@pytest.mark.slow
 def test_features_and_crosses_of_both_sides(
     train: DataFrame, items: DataFrame, users: DataFrame, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_validation_reads_the_whole_history(spark: SparkSession, events: DataFra
     assert max(entry.get("recall@1", 0) for entry in model.fit_report["history"]) == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_side_by_side_ends_at_the_same_vectors(
     events: DataFrame, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_schedule_follows_the_sessions_that_have_begun(
     assert 0.5 in done
 
 
+@pytest.mark.slow
 def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> None:
     model = gru4rec(
         **WINDOWS, epochs=2, early_stopping=EarlyStopping(metric="recall@5"), fallback="none"

@@ -55,6 +55,7 @@ def test_never_seen_and_always_enough(random_events: DataFrame) -> None:
     assert negatives_shortfall(out, 7) == 0
 
 
+@pytest.mark.slow
 def test_the_same_under_any_partitioning(spark: SparkSession, random_events: DataFrame) -> None:
     first = drawn(sample_negatives(random_events, random_events, COLUMNS, 5, seed=4))
     changed = {

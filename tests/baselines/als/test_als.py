@@ -69,6 +69,7 @@ def answers(frame: DataFrame) -> dict[Any, list[tuple[Any, float]]]:
 # ------------------------------------------------------------------------------ folding in
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [
@@ -91,6 +92,7 @@ def test_the_history_of_train_gives_the_users_own_vector(
     np.testing.assert_allclose(folded, [own[u] for u in range(USERS)], rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_events_of_a_pair_are_summed_or_count_once(spark: SparkSession, train: DataFrame) -> None:
     """User 3 has its first item twice more, in train and in the history."""
     again = spark.createDataFrame([(3, had(3)[0], 2.0, 999, 999)] * 2, EVENTS)

@@ -131,6 +131,7 @@ def test_a_pair_is_exact_if_one_item_has_few_users(
     assert any(sampled.get(pair) != exact[pair] for pair in exact.keys() - near)
 
 
+@pytest.mark.slow
 def test_little_memory_makes_more_blocks_and_chunks_of_the_same_result(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_segments_by_recent_events(spark: SparkSession, users: DataFrame, asked:
     assert [item for item, _ in found[11]] == [7, 6, 5]
 
 
+@pytest.mark.slow
 def test_columns_of_train_and_queries_need_no_users_table(
     spark: SparkSession, bought: DataFrame, users: DataFrame, asked: DataFrame
 ) -> None:
@@ -184,6 +185,7 @@ def test_columns_of_train_and_queries_need_no_users_table(
     assert model.transform(joined).columns == [*joined.columns, "recommended"]
 
 
+@pytest.mark.slow
 def test_a_user_with_two_rows_in_the_users_table_counts_once(
     bought: DataFrame, users: DataFrame, asked: DataFrame
 ) -> None:
