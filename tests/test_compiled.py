@@ -1,5 +1,6 @@
 """Machine code on disk is used again, and not after a change of what was compiled into it."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[1]
+FUNCTIONS = ast.FunctionDef | ast.Lambda
 CALLER = """
 from callee import SCALE, inner
 from sparkrec.compiled import compiled
@@ -69,3 +71,31 @@ def test_nothing_is_cached_of_a_callee_in_a_zip(tmp_path: Path) -> None:
     (tmp_path / "callee.py").unlink()
     for _ in range(2):
         assert ask(tmp_path, tmp_path / "callee.zip") == [11, 0]
+
+
+def names_in_nested_functions(path: Path) -> set[str]:
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, FUNCTIONS)]
+    nested = [n for outer in functions for n in ast.walk(outer) if n is not outer]
+    return {
+        name.id
+        for inner in nested
+        if isinstance(inner, FUNCTIONS)
+        for name in ast.walk(inner)
+        if isinstance(name, ast.Name)
+    }
+
+
+def test_no_function_that_spark_sends_names_a_compiled_one() -> None:
+    """A nested function is sent by value, and with it a compiled one, without its cache."""
+    files = sorted((REPO / "sparkrec").rglob("*.py"))
+    kernels = {
+        node.name
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(d, ast.Name) and d.id == "compiled" for d in node.decorator_list)
+    }
+    assert len(kernels) > 10
+    assert {path.name: kernels & names_in_nested_functions(path) for path in files} == {
+        path.name: set() for path in files
+    }

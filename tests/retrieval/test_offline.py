@@ -41,7 +41,8 @@ def events(spark: SparkSession) -> DataFrame:
 
 
 @pytest.fixture(
-    scope="module", params=["item_cf", "gru4rec", pytest.param("hrm", marks=pytest.mark.slow)]
+    scope="module",
+    params=["item_cf", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gru4rec", "hrm"))],
 )
 def saved(
     request: pytest.FixtureRequest, events: DataFrame, tmp_path_factory: pytest.TempPathFactory

@@ -383,6 +383,7 @@ def test_the_folder_holds_no_pickle_and_gives_the_same_answers(
     assert again.fit_report == model.fit_report
 
 
+@pytest.mark.slow
 def test_going_on_with_more_data(
     spark: SparkSession, model: TwoTowerModel, saved: str, train: DataFrame
 ) -> None:

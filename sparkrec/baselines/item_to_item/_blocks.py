@@ -97,7 +97,7 @@ def spread(
         context = TaskContext.get()
         source = context.partitionId() if context else 0
         for block in range(blocks):
-            mine = rows.take(np.flatnonzero(_touched(rows.indptr, rows.items, block_of, block)))
+            mine = _of_block(rows, block_of, block)
             for i, message in enumerate(_cut(mine, _MESSAGE_ITEMS)):
                 first = totals if i == 0 else None
                 yield _message(block, source, first, message.to_bytes())
@@ -229,6 +229,15 @@ def collect_neighbours(solved: DataFrame, items: int, width: int) -> tuple[Numbe
 
 
 # ------------------------------------------------------------------------------------ helpers
+
+
+def _of_block(rows: UserRows, block_of: Numbers, block: int) -> UserRows:
+    """The users with an item of the block.
+
+    A function that Spark sends to the workers must not name a compiled one itself: it would be sent
+    without its cache.
+    """
+    return rows.take(np.flatnonzero(_touched(rows.indptr, rows.items, block_of, block)))
 
 
 def _multiple(least: float, factor: int) -> int:

@@ -193,6 +193,7 @@ def test_weights_are_those_of_a_plain_loop(
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_what_a_user_did_last_decides_with_decay(model: ALSModel) -> None:
     """The user went over from the lower half of the items to the upper one."""
     asked = histories([[0, 1, 2, 3, 9, 10]])
@@ -208,6 +209,7 @@ def test_what_a_user_did_last_decides_with_decay(model: ALSModel) -> None:
 # ------------------------------------------------------------------------- events to vectors
 
 
+@pytest.mark.slow
 def test_ratings_weigh_the_pairs(spark: SparkSession, train: DataFrame, model: ALSModel) -> None:
     rated = ALS(**SMALL, rating_col="rating").fit(train)
     assert rated.mean_rating == pytest.approx(train.selectExpr("avg(rating)").head()[0])
@@ -215,6 +217,7 @@ def test_ratings_weigh_the_pairs(spark: SparkSession, train: DataFrame, model: A
     assert not np.allclose(rated.item_vectors, model.item_vectors, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_events_without_a_part_do_not_count(
     spark: SparkSession, train: DataFrame, model: ALSModel
 ) -> None:

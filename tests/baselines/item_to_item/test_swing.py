@@ -78,6 +78,7 @@ def test_scores_equal_the_brute_force(spark: SparkSession) -> None:
     assert ("ü0 映画", "only u5") not in expected
 
 
+@pytest.mark.slow
 def test_the_best_neighbours_of_all_blocks_are_kept(
     spark: SparkSession, train: DataFrame, exact: Pairs
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_segments_items_come_first_then_the_overall_list(
     assert [item for item, _ in found[17]] == [2, 6]
 
 
+@pytest.mark.slow
 def test_a_short_list_of_a_segment_is_filled_and_candidates_hold_for_both(
     bought: DataFrame, users: DataFrame, asked: DataFrame
 ) -> None:
