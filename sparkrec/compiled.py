@@ -1,4 +1,4 @@
-"""Loops over events are compiled by numba; the machine code is cached on disk and checked."""
+"""Compiles loops over events with numba, and caches the machine code on disk."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,14 +15,14 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 def compiled(function: C) -> C:
-    """Compile at the first call, without the GIL, and cache the machine code beside the source.
+    """Compile a function at its first call, without the GIL, and cache the machine code on disk.
 
-    There is no cache where no folder can be written, or where the package is loaded from a zip:
-    Spark unpacks that into a new folder in every session, in which nothing is found again.
+    There is no cache if no folder can be written, or if the package is loaded from a zip, because
+    Spark unpacks a zip into a new folder in every session.
 
-    Callees are compiled into their caller. numba itself only looks at the file of the caller, and
-    an upgrade that changes a callee alone would leave the old code in use. Here the cache is also
-    discarded when `dependency_stamp` changes.
+    Callees are compiled into their caller. numba only checks whether the file of the caller has
+    changed, so after an upgrade that changes only a callee it would use old code. Here the cache is
+    also discarded when `dependency_stamp` changes.
     """
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if Path(function.__code__.co_filename).is_file():
@@ -33,7 +33,7 @@ def compiled(function: C) -> C:
 
 
 class _StampedCache(FunctionCache):
-    """numba's cache of a function, which is valid for one `dependency_stamp`."""
+    """numba's cache of a function, valid for one `dependency_stamp`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -42,11 +42,11 @@ class _StampedCache(FunctionCache):
 
 
 def dependency_stamp(function: Callable[..., Any]) -> str:
-    """A hash of what a compiled function can have compiled into it.
+    """A hash of everything that can be compiled into a function.
 
-    That is this file, the files of the compiled functions that the function's module imports (and
-    those that they import), and the numbers among the globals of all these modules. Callees must
-    be imported by name, `from module import callee`; `module.callee` is not seen.
+    It includes this file, the files of the compiled functions that the function's module imports
+    (also indirectly), and the numbers among the globals of all these modules. Callees must be
+    imported by name, `from module import callee`; `module.callee` is not found.
     """
     files = {Path(__file__), Path(function.__code__.co_filename)}
     scopes = [function.__globals__]

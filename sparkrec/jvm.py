@@ -1,4 +1,4 @@
-"""Start Spark's JVM so that the notices of a normal start do not reach the terminal."""
+"""Starts Spark's JVM without showing the notices of a normal start."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
-# Errors, stack traces and whatever else is not known to be harmless are passed on.
+# Only these notices are removed. Errors, stack traces and all other lines are shown.
 _NOTICE = re.compile(
     rb"\S+ \S+ (WARN|INFO) "
     rb"|WARNING: Using incubator modules: "
@@ -17,17 +17,17 @@ _NOTICE = re.compile(
     rb"|Setting default log level to "
     rb"|To adjust logging level use "
 )
-# Written into the JVM's stderr when its start is over. All that comes before belongs to the start.
+# Written to the JVM's stderr when its start is over. All output before it belongs to the start.
 _STARTED = b"\0"
 _CHUNK = 1 << 16
 
 
 @contextmanager
 def quiet_start(settings: Mapping[str, str]) -> Iterator[None]:
-    """Start this process's JVM, and leave out its notices until the context ends.
+    """Start the JVM of this process, and remove its notices until the context ends.
 
-    One of the notices is the JVM's own, which no logging configuration changes. So a thread reads
-    the JVM's stderr; once the context has ended it passes everything on.
+    One of the notices comes from the JVM itself, so no logging configuration can remove it.
+    Therefore a thread reads the JVM's stderr. After the context has ended, it copies everything.
     """
     read, write = os.pipe()
     started = threading.Event()
@@ -39,11 +39,11 @@ def quiet_start(settings: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.write(write, _STARTED)
         os.close(write)
-        started.wait(1)  # what Java said comes before an error that is shown next
+        started.wait(1)  # Java's output must come before an error that is shown next
 
 
 def _pass_on(read: int, started: threading.Event) -> None:
-    """Copy a pipe to stderr; up to `_STARTED` by lines and without notices, then as it comes."""
+    """Copy a pipe to stderr: before `_STARTED` by lines and without notices, then unchanged."""
     held, mark = b"", b""
     while not mark:
         before, mark, after = (held + os.read(read, _CHUNK)).partition(_STARTED)

@@ -1,7 +1,7 @@
-"""The SparkSession: `local[*]` by default, whatever spark-submit gives otherwise, S3A when needed.
+"""Opens the SparkSession, with S3A if a path needs it.
 
-What spark-submit (or spark-defaults.conf) says wins, then the conf's `spark:` block, then the
-defaults below.
+Settings of spark-submit (or spark-defaults.conf) have priority over those of the conf's `spark:`
+block, and these over the defaults below. The default master is `local[*]`.
 """
 
 import os
@@ -26,18 +26,18 @@ _DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.compression.codec": "zstd",
-    # A row group is read whole, by every task at once, into a heap that is 1 GB by default.
+    # Every task reads a whole row group into the heap, which is 1 GB by default.
     "spark.hadoop.parquet.block.size": str(32 << 20),
-    # So are the rows that a cached table is packed by, ten thousand otherwise: with long lists
-    # their buffers alone would fill it.
+    # The default batch of a cached table is 10,000 rows; with long lists its buffers would fill the
+    # heap.
     "spark.sql.inMemoryColumnarStorage.batchSize": "1000",
     "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
-    # Too few slots for a distributed training should fail in seconds, not look like a hang.
+    # Distributed training with too few slots should fail in seconds and not wait.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "2",
 }
 
-# What spark-submit fills in where nobody names a master.
+# The master that spark-submit sets if none is named.
 _SUBMIT_MASTER = "local[*]"
 _LOCAL = re.compile(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]")
 
@@ -65,15 +65,16 @@ def open_session(
     settings
         The conf's `spark:` block: keys with or without the `spark.` prefix.
     paths
-        Every path that the job touches; with an `s3://` one among them, S3A is set up.
+        All paths that the job reads or writes; if one is on `s3://`, S3A is set up.
     verbose
-        Show Spark's warnings, and what the JVM reports when it starts. spark-submit starts the JVM
-        itself, so its notices are shown in any case.
+        Whether to show Spark's warnings and the notices of the JVM at its start. If spark-submit
+        starts the JVM, the notices are always shown.
 
     Raises
     ------
     ConfigError
-        A setting only works when the JVM starts, and a JVM is already running.
+        A setting has to be known when the JVM starts, but the JVM is already running; or Spark
+        does not start.
     """
     wanted = {
         key if key.startswith("spark.") else f"spark.{key}": _text(value)
@@ -96,11 +97,11 @@ def open_session(
     merged = {**defaults, **wanted, **(launched or {})}
     cores = local_cores(merged["spark.master"])
     if cores is not None:
-        # Spark's 200 partitions are made for clusters; on one machine they cost more than the work.
+        # Spark's default of 200 partitions is for clusters; on one machine it is too slow.
         merged.setdefault("spark.sql.shuffle.partitions", str(4 * cores))
 
     if launched is None:
-        # The JVM that this process starts must not inherit a stray interpreter choice.
+        # The JVM that this process starts must use the interpreter of this process.
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if "spark.pyspark.python" not in merged:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -125,16 +126,16 @@ def open_session(
     return session
 
 
-# (application, module) of what was shipped, or need not be.
+# (application, module) of the modules that were shipped or that need no shipping.
 _SHIPPED: set[tuple[str, str]] = set()
 
 
 def ship_module(spark: SparkSession, name: str) -> None:
     """Make a module of this process importable in the session's Python workers.
 
-    On a local master nothing is sent if the workers' Python finds the same module by itself: they
-    then share its compiled code on disk, which a zip in a new folder every session cannot have.
-    Otherwise the top-level module or package is sent as a zip, once a session.
+    On a local master nothing is sent if the workers' Python finds the same module itself. Workers
+    then use the compiled code that is cached on disk, which is not possible with a zip. Otherwise
+    the top-level module or package is sent as a zip, once per session.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def ship_module(spark: SparkSession, name: str) -> None:
     Raises
     ------
     ConfigError
-        The module is the running program (`__main__`), is not there, or has no Python sources.
+        The module is the running program (`__main__`), does not exist, or has no Python sources.
     """
     name = name.partition(".")[0]
     context = spark.sparkContext
@@ -158,15 +159,15 @@ def ship_module(spark: SparkSession, name: str) -> None:
 
 
 def _text(value: object) -> str:
-    """A value of YAML as Spark writes it."""
+    """Format a value from YAML as Spark expects it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _launched_settings() -> dict[str, str] | None:
-    """Settings that spark-submit was given, or None where no JVM runs yet.
+    """The settings of spark-submit, or None if no JVM is running yet.
 
-    spark-submit fills in `spark.master` itself when nobody named one, so that value counts only
-    if it stands on its command line or in spark-defaults.conf.
+    spark-submit sets `spark.master` if none is named, so its value is only used if it is on the
+    command line or in spark-defaults.conf.
     """
     if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         return None
@@ -174,17 +175,17 @@ def _launched_settings() -> dict[str, str] | None:
     settings = dict(SparkConf().getAll())
     assert SparkContext._jvm is not None
     command = str(SparkContext._jvm.java.lang.System.getProperty("sun.java.command") or "")
-    # What follows the job's file are its own arguments, `--set spark.master=...` among them.
+    # The arguments after the job's file belong to the job, such as `--set spark.master=...`.
     command = command.partition(Path(sys.argv[0]).name or "\0")[0]
     named = (
         settings.get("spark.master") != _SUBMIT_MASTER
         or any(mark in command for mark in ("--master", "spark.master="))
-        # Of the JVM's environment: the one here has a MASTER that spark-submit itself put there.
+        # From the JVM's environment, because spark-submit sets MASTER in that of this process.
         or SparkContext._jvm.java.lang.System.getenv("MASTER") is not None
     )
     if not named and not _in_spark_defaults("spark.master"):
         settings.pop("spark.master", None)
-    # pip's pyspark-shell gateway names itself; that is no wish of the user's.
+    # The gateway of pip's pyspark-shell sets a name that the user did not choose.
     settings.pop("spark.app.name", None)
     return settings
 
@@ -201,7 +202,7 @@ def _in_spark_defaults(key: str) -> bool:
 
 
 def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
-    """S3A for `s3://`: the hadoop-aws of Spark's own Hadoop, the endpoint of the environment."""
+    """Settings of S3A: the hadoop-aws of Spark's Hadoop version, and the environment's endpoint."""
     settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
     if not any(key in given for key in ("spark.jars", "spark.jars.packages")) and not _has_s3a():
         settings["spark.jars.packages"] = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
@@ -233,12 +234,12 @@ def _hadoop_version() -> str:
 
 
 def slots(spark: SparkSession) -> int:
-    """How many tasks the session can run at once."""
+    """Number of tasks that the session can run at once."""
     return spark.sparkContext.defaultParallelism
 
 
 def local_cores(master: str) -> int | None:
-    """The task slots of a `local`, `local[n]` or `local[*]` master; None for any other."""
+    """Number of task slots of a `local`, `local[n]` or `local[*]` master; None for any other."""
     if master == "local":
         return 1
     threads = _LOCAL.fullmatch(master)

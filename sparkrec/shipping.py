@@ -1,4 +1,4 @@
-"""How the Python workers get a module: they import it themselves, or are sent a zip of it."""
+"""Makes a module available in the Python workers, which import it themselves or get it as a zip."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sparkrec.errors import ConfigError
 
-# Prints the places that a module would be imported from; importing nothing, it takes 50 ms.
+# Prints the paths from which a module would be imported. It imports nothing and takes 50 ms.
 _ASK = """
 import importlib.util, json, sys
 spec = importlib.util.find_spec(sys.argv[1])
@@ -21,12 +21,12 @@ _ASK_SECONDS = 60
 
 
 def module_zip(name: str) -> str:
-    """Zip a top-level module or package, its Python sources alone; return the archive's path.
+    """Zip the Python sources of a top-level module or package; returns the path of the archive.
 
     Raises
     ------
     ConfigError
-        There is no such module here, or none that is made of Python sources.
+        There is no such module, or it has no Python sources.
     """
     sources = []
     for place in _places(_find(name)):
@@ -51,9 +51,9 @@ def module_zip(name: str) -> str:
 
 
 def imports_the_same(python: str, name: str) -> bool:
-    """Whether an interpreter, started anew in an empty folder, would import this very module.
+    """Whether a new process of an interpreter would import the module from the same files.
 
-    The folder is empty so that what only lies in the working folder does not count.
+    It is started in an empty folder, so that modules in the working folder are not found.
     """
     own = _places(_find(name))
     with tempfile.TemporaryDirectory(prefix="sparkrec-") as neutral:
@@ -66,7 +66,7 @@ def imports_the_same(python: str, name: str) -> bool:
                 timeout=_ASK_SECONDS,
                 check=True,
             )
-            # What a `.pth` file prints comes before.
+            # A `.pth` file may print something first.
             theirs = json.loads(done.stdout.splitlines()[-1])
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             return False

@@ -1,4 +1,4 @@
-"""What a config says of itself: the keys that a conf may have, and the values of one conf."""
+"""Describes configs: the keys that a conf may have, and the values of one conf."""
 
 import dataclasses
 import inspect
@@ -11,17 +11,20 @@ import yaml
 
 from sparkrec.config.load import KEY, fields_of, is_required, to_json
 
-# Names with commas between them, and what is indented below.
+# Names separated by commas, and the indented text below them.
 _ATTRIBUTE = re.compile(r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", re.M)
 
 
 def describe_keys(kind: Any, prefix: str = "") -> list[str]:
-    """A line a key of a config dataclass: dotted name, type and default; below it, indented, what
-    the class's docstring says of it. For `-h`."""
+    """Describe the keys of a config dataclass, for `-h`.
+
+    Every key has a line with its dotted name, type and default, and below it, indented, its
+    description from the docstring of the class.
+    """
     lines, meanings = [], field_docs(typing.get_origin(kind) or kind)
     for name, (field, hint) in fields_of(kind).items():
         name = field.metadata.get(KEY, name)
-        # An optional block (`Block | None`) has keys to list as well.
+        # The keys of an optional block (`Block | None`) are listed as well.
         blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
         block = hint if dataclasses.is_dataclass(typing.get_origin(hint) or hint) else None
         if block is None and len(blocks) == 1 and typing.get_origin(hint) is not tuple:
@@ -38,7 +41,7 @@ def describe_keys(kind: Any, prefix: str = "") -> list[str]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """What the `Attributes` of a class's docstring, and of its bases', say of each field."""
+    """Descriptions of fields from the `Attributes` of the docstrings of a class and its bases."""
     found: dict[str, str] = {}
     for one in reversed(cls.__mro__):
         _, _, listed = inspect.cleandoc(one.__doc__ or "").partition("Attributes\n----------\n")
@@ -48,12 +51,12 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def effective_conf(config: Any) -> str:
-    """The config as YAML, every default written out; a conf that loads as the same config."""
+    """The config as YAML with all defaults; a conf that loads as the same config."""
     return yaml.safe_dump(_lists(to_json(config)), sort_keys=False, allow_unicode=True)
 
 
 def _lists(value: Any) -> Any:
-    """Tuples, which YAML does not have, as lists."""
+    """Convert tuples, which YAML does not have, to lists."""
     if isinstance(value, dict):
         return {key: _lists(child) for key, child in value.items()}
     return [_lists(child) for child in value] if isinstance(value, list | tuple) else value

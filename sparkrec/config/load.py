@@ -1,8 +1,7 @@
-"""YAML templates to one frozen, typed config per job.
+"""Loads a YAML template as the frozen, typed config of a job.
 
-`load_config` reads a conf, applies ``--set`` overrides, and builds the dataclass of the job:
-unknown keys and wrong types are refused. Every mistake is a `ConfigError` that names file and
-line.
+`load_config` reads a conf, applies ``--set`` overrides, and builds the dataclass of the job. It
+refuses unknown keys and wrong types. Every mistake is a `ConfigError` with file and line.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ from sparkrec.errors import ConfigError
 
 C = TypeVar("C")
 
-# What a field is called in a conf, where that is not its name: `model.class`.
+# Key of the metadata of a field whose name in a conf differs from the field's: `model.class`.
 KEY = "key"
 
 
@@ -47,14 +46,15 @@ def load_config(
     path
         YAML file on the local disk.
     kind
-        A dataclass, or a generic one with its argument (`NeuralJob[DSSMConfig]`); or a function
-        that chooses it by the conf's plain values. Fields without a default are required, but for
-        dataclasses that need no value. `__post_init__` may raise ValueError("<field> must ...").
-        A field whose metadata has the `KEY` "block.key" stands under that key of another block.
+        A dataclass, or a generic one with its argument (`TwoTowerJob[DSSMConfig]`); or a function
+        that chooses it by the conf's plain values. Fields without a default are required, except
+        dataclasses whose fields all have defaults. `__post_init__` may raise
+        ValueError("<field> must ..."). A field whose metadata has the `KEY` "block.key" is read
+        from that key of another block.
     overrides
-        `key.sub=value` each, the value in YAML; as `--set` gives them.
+        Overrides of the form `key.sub=value`, with the value in YAML, as given with `--set`.
     environ
-        Where variables come from; `os.environ` by default.
+        The environment variables; `os.environ` by default.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def load_config(
 
 
 def _plain(node: yaml.MappingNode) -> dict[str, Any]:
-    """Single values of a conf and of its blocks, for a look ahead; anything else is left out."""
+    """The single values of a conf and of its blocks; lists are left out."""
     found: dict[str, Any] = {}
     for key_node, child in node.value:
         if isinstance(child, yaml.MappingNode):
@@ -173,7 +173,7 @@ def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
 
 
 def _take_nested(pairs: dict[str, tuple[yaml.Node, yaml.Node]], key: str) -> yaml.Node | None:
-    """Take the value of `block.key` out of a block, or None where it has none."""
+    """Remove `block.key` from a block and return its value, or None if it is not there."""
     block, _, name = key.partition(".")
     if block not in pairs or not isinstance(pairs[block][1], yaml.MappingNode):
         return None
@@ -187,7 +187,7 @@ def _take_nested(pairs: dict[str, tuple[yaml.Node, yaml.Node]], key: str) -> yam
 
 
 def fields_of(kind: Any) -> dict[str, tuple["dataclasses.Field[Any]", Any]]:
-    """Fields of a dataclass and their types, with a generic's arguments for its parameters."""
+    """Fields of a dataclass and their types, with the type parameters of a generic replaced."""
     cls = typing.get_origin(kind) or kind
     hints = typing.get_type_hints(cls)
     arguments = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(kind), strict=False))
@@ -202,7 +202,7 @@ def is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values, keys as in a conf; for metrics.json and model.json."""
+    """The config as plain JSON values, with keys as in a conf, for metrics.json and model.json."""
     values = dataclasses.asdict(config)
     for field in dataclasses.fields(config):
         if KEY in field.metadata:
@@ -212,7 +212,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(kind: Any, value: Mapping[str, Any], source: str) -> Any:
-    """Build a config dataclass from what `to_json` gave; `source` names it in errors."""
+    """Build a config dataclass from the output of `to_json`; `source` names it in errors."""
     node = compose(yaml.safe_dump(dict(value)), source)
     assert node is not None
     return _build(kind, node, "")

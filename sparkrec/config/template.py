@@ -1,7 +1,7 @@
-"""A conf's text to YAML nodes that know their line: variables, comments, `--set`, keys.
+"""Parses a conf as YAML nodes with line numbers: variables, comments, `--set`, keys.
 
-A template is a YAML file with plain ``${VAR}`` in it. Reading it here and reading the output of
-``envsubst`` give the same nodes. Every mistake is a `ConfigError` that names file and line.
+A template is a YAML file with variables ``${VAR}``. Reading the template gives the same nodes as
+reading the output of ``envsubst``. Every mistake is a `ConfigError` with file and line.
 """
 
 import os
@@ -16,13 +16,13 @@ from sparkrec.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _FANCY_VARIABLE = re.compile(r"\$\{[^}]*\}")
-# What a quoted text may follow (nothing, too); any other quote is an apostrophe.
+# A quote after one of these (or at the start) begins a quoted text; any other is an apostrophe.
 _BEFORE_QUOTED = ("", ":", ",", "[", "{", "-", "?")
 _TEXT, _MAP, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:null"
 
 
 def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.MappingNode:
-    """Read a conf, its variables taken from `environ` (by default `os.environ`)."""
+    """Read a conf and replace its variables from `environ` (by default `os.environ`)."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -38,7 +38,7 @@ def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.M
 def expand(text: str, source: str, environ: Mapping[str, str]) -> str:
     """Replace `${VAR}` and `$VAR` as envsubst does, but refuse unset variables.
 
-    Comments are left as they are, so a variable named there need not be set.
+    Comments are not changed, so variables in comments do not have to be set.
     """
 
     def expand_line(number: int, line: str) -> str:
@@ -66,7 +66,7 @@ def expand(text: str, source: str, environ: Mapping[str, str]) -> str:
 
 
 def _split_comment(line: str) -> tuple[str, str]:
-    """Cut a line of YAML at its comment, minding quotes."""
+    """Split a line of YAML into the text before its comment and the comment."""
     quote = ""
     for i, char in enumerate(line):
         if quote:
@@ -79,7 +79,7 @@ def _split_comment(line: str) -> tuple[str, str]:
 
 
 def compose(text: str, source: str) -> yaml.Node | None:
-    """The node of a YAML text, None for an empty one; `source` names it in errors."""
+    """Parse a YAML text as a node, or None if it is empty; `source` names it in errors."""
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
@@ -101,13 +101,13 @@ def compose(text: str, source: str) -> yaml.Node | None:
 
 
 def where(node: yaml.Node) -> str:
-    """File and line of a node, or the `--set` that it came with."""
+    """File and line of a node, or the `--set` option that it is from."""
     name = str(node.start_mark.name)
     return name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
 
 
 def apply_override(root: yaml.MappingNode, override: str) -> None:
-    """Set what `key.sub=value` names in a conf's nodes, making the blocks on the way to it."""
+    """Apply `key.sub=value` to the nodes of a conf; missing blocks are added."""
     name, equals, value = override.partition("=")
     keys = name.split(".")
     source = f"--set {override}"
@@ -132,7 +132,7 @@ def apply_override(root: yaml.MappingNode, override: str) -> None:
 
 
 def _position(block: yaml.MappingNode, key: str) -> int:
-    """Where the key stands in a block, or the place after the last where it does not."""
+    """The index of a key in a block, or the number of keys if it is not there."""
     names = [key_node.value for key_node, _ in block.value]
     return names.index(key) if key in names else len(names)
 
@@ -143,7 +143,7 @@ def is_null(node: yaml.Node) -> bool:
 
 
 def or_empty_block(node: yaml.Node) -> yaml.Node:
-    """The node itself, or a block without keys in the place of null."""
+    """Return the node, or an empty block if it is null."""
     return yaml.MappingNode(_MAP, [], node.start_mark, node.end_mark) if is_null(node) else node
 
 
@@ -156,14 +156,14 @@ def plain_value(node: yaml.Node, key: str) -> Any:
     try:
         return constructor.construct_object(node)
     except (ValueError, LookupError, AttributeError, yaml.YAMLError):
-        # PyYAML's own constructors fail so on an explicit tag whose text does not suit it.
+        # PyYAML's constructors raise these if the text does not fit an explicit tag.
         raise ConfigError(f"{where(node)}: {key}: cannot read {node.value!r}") from None
     finally:
         constructor.dispose()
 
 
 def unique_pairs(node: yaml.Node, key: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """The keys of a block, each with its own node and its value's; a duplicate is refused."""
+    """The keys of a block, each with its node and the node of its value; refuses duplicates."""
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{where(node)}: {key or 'the conf'} must be a block of keys")
     pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}

@@ -1,4 +1,4 @@
-"""The items a model knows: raw ids in dense order, and how often train has each. No Spark."""
+"""The items that a model knows: raw ids in dense order, and their counts. Imports no Spark."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +25,7 @@ class Catalogue:
     ids
         Raw item ids, distinct.
     counts
-        Events of each in train; 0 for one that only an earlier model saw.
+        Number of events of each item in train; 0 for items that only an earlier model had.
     """
 
     ids: pa.Array
@@ -40,14 +40,14 @@ class Catalogue:
 
     @cached_property
     def order(self) -> Ints:
-        """[items]: the rank of each item among the sorted raw ids; ties are broken by it."""
+        """The rank of each item among the sorted raw ids, int64 [items]; it breaks ties."""
         rank = np.empty(len(self.ids), np.int64)
         rank[np.asarray(pa.compute.sort_indices(self.ids))] = np.arange(len(self.ids))
         return rank
 
     @cached_property
     def popular(self) -> Ints:
-        """Item numbers (from 0) by count, the largest first, ties by raw id."""
+        """Item numbers (from 0) by count, largest first, ties by raw id."""
         return np.lexsort((self.order, -self.counts)).astype(np.int64)
 
     def index(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
@@ -60,7 +60,7 @@ class Catalogue:
             ids = ids.combine_chunks()
         values = ids.cast(wide)
         if wide == pa.int64():
-            # numpy has no null integer: it would take floats, which round large ids.
+            # numpy has no integer nulls; it would convert to floats, which round large ids.
             values = values.fill_null(0)
         found = self._lookup.get_indexer(values.to_numpy(zero_copy_only=False)).astype(np.int64)
         found = np.where(found < 0, UNKNOWN, found + FIRST_ITEM)
@@ -69,11 +69,11 @@ class Catalogue:
         return found
 
     def numbers(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
-        """Item numbers from 0 of raw ids; negative for null, and for an id that it lacks."""
+        """Item numbers (from 0) of raw ids; negative for null and for unknown ids."""
         return self.index(ids) - FIRST_ITEM
 
     def grow(self, new: "Catalogue") -> "Catalogue":
-        """The items of both: the old ones keep their places; counts are those of `new`."""
+        """The items of both. Old items keep their dense index; the counts are those of `new`."""
         if self.ids.type != new.ids.type:
             raise DataError(
                 f"the earlier model's item ids are {self.ids.type}, those of train {new.ids.type}"
@@ -92,7 +92,7 @@ class Catalogue:
 
     @classmethod
     def read(cls, path: str) -> "Catalogue":
-        """The catalogue that `write` wrote."""
+        """Read the output of `write`."""
         table = read_parquet(path)
         ids = table.column("item_id").combine_chunks()
         return cls(ids, table.column("count").to_numpy().astype(np.int64))

@@ -1,4 +1,4 @@
-"""The catalogue of an events table, counted on Spark."""
+"""Counts the catalogue of an events table on Spark."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ def count_catalogue(events: DataFrame, item: str) -> Catalogue:
     Raises
     ------
     DataError
-        There is no such column, it is of no type that a key may have, or no event has an item.
+        The column is missing or has a type that is not possible for an id, or no event has an item.
     """
     require_columns(events, {item: KEY_TYPES}, "train")
     counted = events.where(F.col(item).isNotNull()).groupBy(item).agg(F.count("*").alias("n"))

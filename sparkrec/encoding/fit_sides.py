@@ -1,4 +1,4 @@
-"""Both sides' encoders, fitted to train: which columns a model reads, and their vocabularies."""
+"""Fits the encoders of both sides to train: the columns that a model reads, and vocabularies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SideSettings:
-    """What decides how the sides are encoded.
+    """Settings of the encoders.
 
     Attributes
     ----------
     columns
         Names of the columns.
     model
-        Name of the model, for errors.
+        Name of the model, for error messages.
     reads
-        What the model reads.
+        The parts of queries and items that the model reads.
     max_list_length
-        Values of a list feature that are kept.
+        Maximum number of values of a list feature; the last values are used.
     user_buckets, item_buckets
-        Features that get a fixed number of rows, by hash modulo.
+        Number of rows by feature, for features whose values are assigned to rows by hash modulo.
     """
 
     columns: Columns
@@ -48,16 +48,16 @@ class SideSettings:
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What is fitted to train.
+    """The catalogue and the encoders that were fitted to train.
 
     Attributes
     ----------
     catalogue
         The items.
     users, items
-        Encoders of the user's and of the item's side.
+        Encoders of the user side and of the item side.
     item_features
-        The items' encoded features by dense index, [items + FIRST_ITEM, width].
+        Encoded features of the items by dense index, int64 [items + FIRST_ITEM, width].
     """
 
     catalogue: Catalogue
@@ -74,21 +74,27 @@ def fit_sides(
     settings: SideSettings,
     previous: tuple[QueryEncoder, ItemEncoder] | None = None,
 ) -> Sides:
-    """The encoders of the user's and the item's side, and the items' features.
+    """Fit the encoders of the user side and the item side, and encode the items.
 
     Parameters
     ----------
-    train, items
-        Training rows with the user side's columns, and the table of the items' own.
+    train
+        Training rows with the columns of the user side.
+    items
+        Table with the columns of the item side; None if the item id is the only one.
     schemas
-        Declarations of the user's and the item's side.
+        Declarations of the user side and the item side.
+    catalogue
+        The items.
+    settings
+        Settings of the encoders.
     previous
-        Encoders of an earlier model, whose vocabularies grow.
+        Encoders of an earlier model, whose vocabularies are extended.
 
     Raises
     ------
     SchemaError
-        The declarations do not suit the model.
+        The model cannot read the declared features.
     """
     (user_schema, item_schema), columns = schemas, settings.columns
     reads, rest, lists = settings.reads, user_schema, settings.max_list_length
@@ -112,7 +118,7 @@ def fit_sides(
 
 
 def plain_schema(columns: Sequence[str]) -> FeatureSchema:
-    """Every column a feature."""
+    """A schema in which every column is a feature."""
     features = tuple(Feature(name, (name,), (name,)) for name in columns)
     return FeatureSchema(tuple(columns), features, "the default schema")
 
@@ -124,7 +130,7 @@ def catalogue_features(
     schema: FeatureSchema,
     item: str,
 ) -> pa.Table:
-    """One row an item of the catalogue, in its order, with the item side's columns."""
+    """The columns of the item side, one row per item of the catalogue, in its order."""
     ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
     if items is None or set(schema.columns) <= {item}:
         schema.require([item], "train (there is no items table)")
@@ -139,12 +145,12 @@ def catalogue_features(
 def without_history(
     schema: FeatureSchema, columns: Columns, model: str, other_features: bool
 ) -> FeatureSchema:
-    """The user side's features beside the history.
+    """The features of the user side without the history.
 
     Raises
     ------
     SchemaError
-        The history is not declared, or other features are and the model reads none.
+        The history is not declared, or other features are declared that the model does not read.
     """
     name = columns.recent_items
     rest = tuple(f for f in schema.features if f.columns != (name,))
@@ -161,7 +167,7 @@ def without_history(
 
 
 def require_item_alone(schema: FeatureSchema, columns: Columns, model: str) -> None:
-    """Raise SchemaError unless the item side declares the item's id and nothing else."""
+    """Raise SchemaError unless the item id is the only feature of the item side."""
     names = [feature.name for feature in schema.features]
     if [feature.columns for feature in schema.features] != [(columns.item,)]:
         raise SchemaError(
@@ -177,9 +183,9 @@ def fit_features(
     buckets: Mapping[str, int],
     previous: FeatureEncoder | None,
 ) -> FeatureEncoder:
-    """The encoder of a side's features, grown from an earlier model's where there is one.
+    """Fit the encoder of a side's features, or extend the encoder of an earlier model.
 
-    A side without features costs nothing.
+    For a side without features no Spark job is run.
     """
     if not schema.features:
         return FeatureEncoder(schema, {}, np.zeros(0, np.uint64))

@@ -1,4 +1,4 @@
-"""Columns of the user's side that follow from a query's history. No Spark."""
+"""Columns of the user side that are derived from the history of a query. Imports no Spark."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,20 +16,22 @@ Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 @dataclass(frozen=True)
 class HistoryColumns:
-    """Which columns are made of the history, and how.
+    """The columns that are derived from the history.
 
-    Items that the catalogue lacks are left out of both: a new item at the end of a history would
-    otherwise hide the last one that the model knows.
+    Items that are not in the catalogue are left out. Otherwise a new item at the end of a history
+    would hide the last item that the model knows.
 
     Attributes
     ----------
     history
         Column of the history, oldest first.
-    recent, last
-        Columns to be made of its items, and of the last one; None for those that no feature reads.
+    recent
+        Column to derive with the items of the history; None if no feature reads it.
+    last
+        Column to derive with the last item; None if no feature reads it.
     replace_recent
-        Make `recent` even where queries have it, for models that were trained on whole histories:
-        the column may hold only the last few items.
+        Whether to derive `recent` even if the queries have it. This is for models that read whole
+        histories, because the column may have only the last few items.
     """
 
     history: str
@@ -41,7 +43,7 @@ class HistoryColumns:
     def read_by(
         cls, schema: FeatureSchema, columns: Columns, history: str, replace_recent: bool
     ) -> "HistoryColumns":
-        """Those of the two columns that a schema reads."""
+        """Make the object for the columns that the features of a schema read."""
         recent, last = (
             name if name in schema.used_columns else None
             for name in (columns.recent_items, columns.last_item)
@@ -49,12 +51,12 @@ class HistoryColumns:
         return cls(history, recent, last, replace_recent)
 
     def given_by(self, present: list[str]) -> list[str]:
-        """Columns that there are or will be, of queries with those that are `present`."""
+        """The columns that queries with the columns `present` have after `add`."""
         made = [self.recent, self.last] if self.history in present else []
         return [*present, *(name for name in made if name is not None and name not in present)]
 
     def add(self, rows: Rows, catalogue: Catalogue) -> Rows:
-        """Rows with the columns that they lack, where they have a history."""
+        """Add the missing columns to rows that have a history."""
         present = rows.schema.names
         if self.history not in present:
             return rows
@@ -75,7 +77,7 @@ class HistoryColumns:
 
 
 def _known_items(lists: pa.Array | pa.ChunkedArray, catalogue: Catalogue) -> tuple[pa.Array, ...]:
-    """Lists without the items that the catalogue lacks, and the last item of each or null."""
+    """Lists without items that are not in the catalogue, and the last item of each (or null)."""
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.combine_chunks()
     lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))

@@ -1,4 +1,4 @@
-"""Queries to what models read: their features, and validation queries as arrays."""
+"""Adds features to queries, and encodes validation queries as arrays."""
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ def query_features(
     history_columns: HistoryColumns,
     where: str,
 ) -> DataFrame:
-    """Join what a schema wants and queries lack from the users table; what follows from the
-    history is made of it when it is read (`HistoryColumns.add`).
+    """Join the columns that a schema needs and queries do not have from the users table.
+
+    Columns that are derived from the history are added later, when the queries are encoded
+    (`HistoryColumns.add`).
 
     Raises
     ------
     SchemaError
-        A column is nowhere to be found.
+        A column is in neither table and cannot be derived.
     """
     joined = join_users(queries, users, schema.used_columns, user)
     schema.require(history_columns.given_by(joined.columns), where, used_only=True)
@@ -40,7 +42,7 @@ def query_features(
 def join_users(
     frame: DataFrame, users: DataFrame | None, wanted: tuple[str, ...], user: str
 ) -> DataFrame:
-    """Join the columns of the users table that a schema wants and the frame lacks."""
+    """Join the columns of the users table that a schema needs and the frame does not have."""
     if users is None:
         return frame
     missing = [name for name in wanted if name not in frame.columns and name in users.columns]
@@ -59,12 +61,12 @@ def validation_arrays(
     max_rows: int,
     seed: int,
 ) -> dict[str, Ints]:
-    """Validation queries as `training.validate` reads them; at most `max_rows`, drawn by seed.
+    """Encode validation queries for `training.validate`; at most `max_rows`, sampled by the seed.
 
     Raises
     ------
     DataError
-        There is none.
+        There is no query with a relevant item.
     """
     catalogue = user_encoder.catalogue
     order = F.xxhash64(F.lit(seed), F.col("query_id"))
@@ -90,7 +92,7 @@ def validation_arrays(
 
 
 def _ragged(lists: pa.ChunkedArray, catalogue: Catalogue) -> tuple[Ints, Ints]:
-    """Lists of items as dense indices, flat, and where each list begins and the last one ends."""
+    """Concatenated lists of items as dense indices, and the offsets of the lists [lists + 1]."""
     whole = lists.combine_chunks()
     lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(whole), 0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -20,14 +20,14 @@ log = logging.getLogger("sparkrec.training")
 
 Ints = npt.NDArray[np.int64]
 
-# Recent items of a row whose history is a feature like others.
+# Number of recent items for models that read the history as a feature like any other.
 HISTORY_LENGTH = 10
 
 
 def with_history_features(
     train: DataFrame, schema: FeatureSchema, columns: Columns, length: int
 ) -> DataFrame:
-    """Add the history columns that the user side's schema names and train lacks."""
+    """Add the history columns that the schema of the user side names and train does not have."""
     derived = {columns.recent_items, columns.last_item} & set(schema.used_columns)
     if derived - set(train.columns):
         return add_history(train, columns, max_len=length)
@@ -35,15 +35,15 @@ def with_history_features(
 
 
 def check_lists(train: DataFrame, column: str, read: int) -> None:
-    """Say so where the lists in a column of train are all shorter than what a model would read."""
+    """Log a warning if all lists in a column of train are shorter than the model could read."""
     if not read or column not in train.columns:
         return
     first = train.agg(F.max(F.size(column))).first()
     longest = max(first[0] or 0, 0) if first is not None else 0
     if longest < read:
         log.warning(
-            "train's lists `%s` have at most %d items where %d would be read; the history "
-            "features' max_len says how many they keep",
+            "the lists `%s` of train have at most %d items, but the model reads up to %d; max_len "
+            "of jobs/history_features.py is their maximum length",
             column,
             longest,
             read,
@@ -51,12 +51,12 @@ def check_lists(train: DataFrame, column: str, read: int) -> None:
 
 
 def hold_out_last(train: DataFrame, columns: Columns) -> tuple[DataFrame, DataFrame]:
-    """Mark the last event of every user as held out; returns train and the queries of those.
+    """Hold out the last event of every user; returns the marked train rows and the queries.
 
     Raises
     ------
     DataError
-        Train has a column that says which rows are held out, or a label.
+        Train already has a column that marks held-out rows, or it has labels.
     """
     for mark in (HELD_OUT, LABEL):
         if mark in train.columns:
@@ -72,23 +72,23 @@ def hold_out_last(train: DataFrame, columns: Columns) -> tuple[DataFrame, DataFr
 
 
 def positives_only(train: DataFrame) -> DataFrame:
-    """Train without negatives of its own, for losses that find theirs elsewhere.
+    """Drop the negatives of train, for losses that do not use them.
 
     Raises
     ------
     DataError
-        Train has labels, hence rows that are no positives.
+        Train has labels, so some of its rows are not positives.
     """
     if LABEL in train.columns:
         raise DataError(
-            f"train has a column `{LABEL}`, which loss: {{name: bce, negatives: given}} alone can "
-            "learn from; with any other, leave out the rows with label 0, and the column"
+            f"train has a column `{LABEL}`, which only loss: {{name: bce, negatives: given}} can "
+            "use; for any other loss, remove the rows with label 0, and the column"
         )
     return train.drop(NEGATIVES)
 
 
 def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
-    """Training rows of every item, by dense index."""
+    """Number of training rows of every item, int64 by dense index."""
     table = train.groupBy(item).agg(F.count("*").alias("n")).toArrow()
     counts = np.zeros(len(catalogue) + FIRST_ITEM, np.int64)
     counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()

@@ -1,10 +1,8 @@
-"""Both sides of a network as matrices: items by dense index where the model reads them, then rows
-of the declared features.
+"""Encodes both sides of a network as matrices: dense item indices, then rows of declared features.
 
-DSSM knows items by their declared features alone. Models that read a history share one table, by
-dense index, between the items that are read and those that are found: their user side is
-``[recent items | other features]`` and their item side ``[item]``. Which feature is the history is
-a matter of names: `recent_<item>s` of the user's schema, and the item's id of the item's.
+DSSM represents items by their declared features only. Models that read a history use dense item
+indices: their user side is ``[recent items | other features]`` and their item side ``[item]``. The
+history is the feature `recent_<item>s` of the user schema.
 """
 
 from collections.abc import Mapping
@@ -26,18 +24,20 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class QueryEncoder:
-    """The user's side: the last `length` known items of the column `history`, then features.
+    """The user side: the last `length` known items of the column `history`, then features.
 
     Attributes
     ----------
     schema
-        All that the side declares, the history included.
+        All declared features of the side, including the history.
     features
-        Encoder of what is not the history.
+        Encoder of the other features.
+    catalogue
+        The items.
     history
-        Column of the recent items, oldest first; None for models that do not read them so.
+        Column of the recent items, oldest first; None for models that read no dense item indices.
     length
-        Items of it that are kept, the last ones; 0 without.
+        Number of the latest items that are read; 0 if `history` is None.
     """
 
     schema: FeatureSchema
@@ -78,7 +78,7 @@ class QueryEncoder:
     def restore(
         cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
     ) -> "QueryEncoder":
-        """The encoder that `to_json` wrote down, with its features' vocabulary."""
+        """Restore the encoder from the output of `to_json` and the vocabulary of its features."""
         features = FeatureEncoder.restore(data, {"hashes": hashes})
         schema = FeatureSchema.from_json(data["declared"])
         return cls(schema, features, catalogue, data["history"], data["length"])
@@ -86,7 +86,7 @@ class QueryEncoder:
 
 @dataclass(frozen=True, eq=False)
 class ItemEncoder:
-    """The item's side: its dense index where `dense`, else its features."""
+    """The item side: the dense index of the item if `dense`, otherwise its features."""
 
     features: FeatureEncoder
     catalogue: Catalogue
@@ -100,7 +100,7 @@ class ItemEncoder:
         return TowerInput(self.features.num_rows, tuple(self.features.slices))
 
     def matrix(self, items: pa.Table) -> Ints:
-        """[items + 2, width] by dense index, of the catalogue's items in its order."""
+        """Encode the catalogue's items, in its order; int64 [items + 2, width] by dense index."""
         if self.dense:
             return np.arange(len(self.catalogue) + FIRST_ITEM)[:, None]
         features = np.zeros((len(self.catalogue) + FIRST_ITEM, self.features.width), np.int64)
@@ -115,14 +115,14 @@ class ItemEncoder:
     def restore(
         cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
     ) -> "ItemEncoder":
-        """The encoder that `to_json` wrote down, with its features' vocabulary."""
+        """Restore the encoder from the output of `to_json` and the vocabulary of its features."""
         return cls(FeatureEncoder.restore(data, {"hashes": hashes}), catalogue, data["dense"])
 
 
 def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:
-    """The last `length` known items of every list as dense indices, 0 behind the last.
+    """The last `length` known items of every list as dense indices, int64 [lists, length].
 
-    int64 [lists, length]; items that are not in the catalogue are left out first.
+    Padding (0) comes after the last item. Items that are not in the catalogue are left out first.
     """
     lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
     items = catalogue.index(pa.compute.list_flatten(lists))

@@ -1,1 +1,1 @@
-"""Encoded parquet to Torch batches, through petastorm."""
+"""Reads encoded parquet as Torch batches, through petastorm."""

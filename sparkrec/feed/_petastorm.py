@@ -1,9 +1,10 @@
 """Adapter: petastorm 0.12.1 on today's pyarrow and numpy. Import it instead of petastorm.
 
-petastorm was written for pyarrow < 15 and numpy < 2. What it misses of them is supplied here,
-before its import, and nowhere else: names that only its import lines need, and the legacy
-`ParquetDataset` and `ParquetDatasetPiece`, as thin ones over `pyarrow.parquet.ParquetFile`. The
-two classes are handed to petastorm's own modules; `pyarrow.parquet` itself stays as it is.
+petastorm was written for pyarrow < 15 and numpy < 2. This module supplies what is missing in newer
+versions before it imports petastorm: names that only its import statements need, and the legacy
+classes `ParquetDataset` and `ParquetDatasetPiece`, as thin wrappers of
+`pyarrow.parquet.ParquetFile`. The two classes are only set in petastorm's modules;
+`pyarrow.parquet` is not changed.
 """
 
 import sys
@@ -38,7 +39,7 @@ def _supply_missing_names() -> None:
 
 
 class _Opener:
-    """The `open(path)` that petastorm asks of a file system."""
+    """A file system with the method `open(path)` that petastorm needs."""
 
     def __init__(self, filesystem: pyarrow.fs.FileSystem) -> None:
         self._filesystem = filesystem

@@ -1,13 +1,12 @@
-"""petastorm's Spark-to-Torch path: encoded parquet in, batches of int64 tensors out.
+"""Reads encoded parquet through petastorm and yields batches of int64 tensors.
 
-Rows come from petastorm's batch reader, read by one background thread with the dummy pool, so
-that the order of rows depends on (seed, epoch) and nothing else; the next rows are read while
-the last are trained on. Training rows are written in random order (see `encoding.encode`), so
-shuffling windows of a few row groups mixes them well. Data that fits `cache_bytes` is read once
-and shuffled as a whole in later epochs.
+One background thread reads the rows with petastorm's batch reader and its dummy pool, so the order
+of rows depends only on (seed, epoch). The next rows are read while the network trains. Training
+rows are written in random order (see `encoding.encode`), so it is enough to shuffle within a few
+row groups. Data that fits into `cache_bytes` is read once and shuffled as a whole in later epochs.
 
-petastorm can end an epoch early without a word, so the rows of every pass are counted against the
-parquet footers.
+petastorm can end an epoch early without an error, so the rows of every epoch are compared with the
+numbers in the parquet footers.
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -28,7 +27,7 @@ from sparkrec.feed import _petastorm
 from sparkrec.feed.prefetch import ahead
 from sparkrec.io import storage
 
-# Batches that rows of like length are brought together in.
+# Number of batches whose rows are sorted by length together.
 _BATCHES_SORTED = 16
 
 Arrays = dict[str, npt.NDArray[np.int64]]
@@ -45,14 +44,20 @@ class FeedSettings:
     fields
         Name of each tensor and its width; a field of width 0 is one scalar column.
     batch_size
-        Rows of this rank's batch.
+        Number of rows in a batch of this rank.
+    seed
+        Seed of the order of rows.
+    rank, world
+        Number of this process, and number of processes.
     shuffle_rows
-        Rows shuffled together while streaming.
+        Number of rows that are shuffled together during the first epoch, and in every epoch if the
+        data is not cached.
     cache_bytes
-        Rows up to this size are kept in memory after the first pass.
+        Data up to this size is held in memory after the first epoch.
     batches_by_length
-        Name of a field whose rows are padded with zeros behind: within a few batches, rows of like
-        length come together, so that little of a batch is padding. None mixes them at random.
+        Name of a field that is padded with zeros at the end. Rows of similar length are put into
+        the same batch, within a few batches, so that a batch has little padding. None mixes rows at
+        random.
     """
 
     path: str
@@ -93,7 +98,7 @@ class Feed:
                 "every worker needs one of its own"
             )
         shares = [sum(groups[rank :: settings.world]) for rank in range(settings.world)]
-        # What petastorm gives shard `rank`: every world-th row group.
+        # petastorm gives every world-th row group to shard `rank`.
         self.rows = shares[settings.rank]
         self.rows_all_ranks = sum(groups)
         self._target = max(shares)
@@ -106,17 +111,18 @@ class Feed:
     def epoch(self, epoch: int) -> Generator[dict[str, Tensor], None, None]:
         """Yield the batches of an epoch (1, 2, ...), the same ones for the same seed and epoch.
 
-        A rank with fewer rows than the longest wraps around, so that no rank waits for another
-        and no row is dropped. Time spent waiting for data is added to `waited_seconds`.
+        A rank with fewer rows than the others repeats some of its rows, so that all ranks have the
+        same number of batches and no row is dropped. Time spent waiting for data is added to
+        `waited_seconds`.
 
         Raises
         ------
         TrainingError
-            The reader gave another number of rows than the files hold.
+            The reader returned another number of rows than the files have.
         """
         if self._cacheable and epoch > 1:
             if self._cached is None:
-                # A resumed run: what the first epoch would have kept, in the same order.
+                # In a resumed run: the rows that the first epoch would have cached, in its order.
                 self._cached = _concatenate(list(self._row_groups(1)))
             source = self._cached_windows(self._cached, epoch)
         else:
@@ -127,15 +133,15 @@ class Feed:
         yield from batches
 
     def _row_groups(self, epoch: int) -> Iterator[Arrays]:
-        """Row groups as petastorm reads them, ordered by (seed, epoch), and counted."""
+        """Yield the row groups in an order that depends on (seed, epoch), and count their rows."""
         settings = self.settings
         filesystem, folder = storage.arrow_filesystem(settings.path)
         seen = 0
         reader = _petastorm.make_batch_reader(
-            # petastorm looks at the scheme before the file system it is given; see the adapter.
+            # petastorm checks the scheme even if it is given a file system; see the adapter.
             "file:///" + quote(folder.lstrip("/")),
             reader_pool_type="dummy",
-            # Patterns, not names: without its end, `user_1` earns a warning about `user_10`.
+            # These are patterns; without the `$`, petastorm warns that `user_1` matches `user_10`.
             schema_fields=[
                 f"{name}$"
                 for field, width in settings.fields.items()
@@ -184,7 +190,7 @@ class Feed:
         return {name: array[order] for name, array in arrays.items()}
 
     def _cached_windows(self, arrays: Arrays, epoch: int) -> Iterator[Arrays]:
-        """All rows in one random order, gathered a piece at a time while others are trained on."""
+        """Yield all rows in one random order, in pieces, while the network trains."""
         order = self._order(len(next(iter(arrays.values()))), epoch, 0)
         for start in range(0, len(order), 65_536):
             piece = order[start : start + 65_536]
@@ -224,7 +230,7 @@ class Feed:
     def _by_length(
         self, batches: Iterator[dict[str, Tensor]], epoch: int
     ) -> Iterator[dict[str, Tensor]]:
-        """Deal the rows of every few batches anew: alike in length in a batch, batches shuffled."""
+        """Sort the rows of every few batches by length, and yield the batches shuffled."""
         settings = self.settings
         assert settings.batches_by_length is not None
         rng = np.random.default_rng([settings.seed, epoch, settings.rank])
@@ -250,8 +256,8 @@ class Feed:
 def column_names(field: str, width: int) -> list[str]:
     """The parquet columns of a field: `user_0`, `user_1`, ...; the bare name for width 0.
 
-    One int64 column a number is what petastorm reads fastest: a list column costs it one small
-    numpy array a row.
+    petastorm reads one int64 column per number fastest: with a list column it makes a small numpy
+    array for every row.
     """
     return [field] if width == 0 else [f"{field}_{i}" for i in range(width)]
 

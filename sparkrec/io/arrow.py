@@ -7,7 +7,7 @@ from sparkrec.io import storage
 
 
 def write_parquet(path: str, table: pa.Table) -> None:
-    """Write a table as one file, as a whole."""
+    """Write a table as one file, atomically."""
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     storage.write_bytes(path, sink.getvalue().to_pybytes())

@@ -1,11 +1,11 @@
-"""Outputs that appear as a whole or not at all.
+"""Publishes outputs: an output appears as a whole or not at all.
 
-An output is *published* when every file is in place and a manifest (`_sparkrec.json`: files,
-sizes, what made it) stands beside them. It is written to a staging folder next to its final name;
-on a local disk one rename puts it there, on S3 the objects are copied and the manifest is written
-last. Readers require the manifest, and it marks an output as ours: a path that holds anything
-else is never overwritten unless the conf says `overwrite: true`. What a killed job leaves behind
-is cleaned up by the next one that writes the same output.
+An output is *published* when it is complete and has a manifest (`_sparkrec.json`: its files, their
+sizes, and the job that made it). It is written to a staging folder next to its final path. On a
+local disk it is then renamed; on S3 the objects are copied and the manifest is written last.
+Readers require the manifest. A path without a manifest belongs to something else and is never
+overwritten, unless the conf says `overwrite: true`. The next job that writes the same output
+removes what a killed job left behind.
 """
 
 import glob
@@ -23,12 +23,12 @@ _CLAIM = "_sparkrec.claim.json"
 
 
 def read_manifest(path: str) -> dict[str, Any]:
-    """The manifest of a published output.
+    """Read the manifest of a published output.
 
     Raises
     ------
     StorageError
-        Nothing is there, or what is there was never finished.
+        The path does not exist, or the output was not finished.
     """
     if is_published(path):
         return storage.read_json(storage.join(path, MANIFEST))
@@ -41,18 +41,18 @@ def read_manifest(path: str) -> dict[str, Any]:
 
 
 def is_published(path: str) -> bool:
-    """Whether a finished output stands at the path."""
+    """Whether the path has a finished output."""
     return storage.exists(storage.join(path, MANIFEST))
 
 
 def is_foreign(path: str) -> bool:
-    """Whether something stands at the path that is neither an output of ours nor half of one."""
+    """Whether the path exists and is neither a finished nor an unfinished output of sparkrec."""
     marks = (storage.join(path, mark) for mark in (_CLAIM, MANIFEST))
     return storage.exists(path) and not any(storage.exists(mark) for mark in marks)
 
 
 def check_output(path: str, made_by: str, overwrite: bool = False) -> None:
-    """Raise StorageError if writing to `path` would destroy what `made_by` did not make."""
+    """Raise StorageError if `path` exists and was not made by `made_by`."""
     if overwrite or not storage.exists(path):
         return
     for mark in (_CLAIM, MANIFEST):
@@ -78,15 +78,17 @@ def publish(
 ) -> Iterator[str]:
     """Write an output as a whole or not at all.
 
-    Yields a staging path to write to. When the block ends well, the manifest is added and the
-    output appears under `path`; when it raises, nothing does.
+    Yields a staging path to write to. When the `with` block ends, the manifest is added and the
+    output appears under `path`. If the block raises, nothing appears.
 
     Parameters
     ----------
     made_by
-        What makes the output; another run of the same maker may replace it.
+        Name of the job that makes the output; another run of this job may replace it.
+    overwrite
+        Whether a path that something else made may be replaced.
     about
-        Further keys of the manifest (rows, content hash, ...); may be filled inside the block.
+        Other entries of the manifest (rows, content hash, ...); may be filled in the block.
     """
     _sweep(path)
     check_output(path, made_by, overwrite)
@@ -114,7 +116,7 @@ def _sibling(path: str, kind: str, unique: str | None = None) -> str:
 
 
 def _sweep(path: str) -> None:
-    """Clean up after a killed writer of the same output."""
+    """Remove what a killed job that wrote the same output left behind."""
     if storage.is_s3(path):
         s3.delete(path, list(s3.objects_with_prefix(_sibling(path, "staging", ""))))
         return
@@ -123,7 +125,7 @@ def _sweep(path: str) -> None:
         return
     name = glob.escape(target.name)
     for old in target.parent.glob(f".{name}.replaced-*"):
-        # Killed between the two renames of a swap: the old output is still the good one.
+        # The job was killed between the two renames of a swap, so the old output is still valid.
         if target.exists():
             storage.remove(str(old))
         else:
@@ -133,7 +135,7 @@ def _sweep(path: str) -> None:
 
 
 def _make_parent(path: str) -> None:
-    """Find out before any work that the output's folder cannot be made."""
+    """Make the parent folder of the output; raises StorageError, before any work, if it cannot."""
     if storage.is_s3(path):
         return
     try:
@@ -154,7 +156,7 @@ def _swap_local(staging: str, path: str) -> None:
 
 
 def _move_s3(staging: str, path: str, manifest: Mapping[str, Any]) -> None:
-    """Copy under the final name; the claim says whose it is until the manifest stands there."""
+    """Copy to the final path; until the manifest is written, a claim marks it as ours."""
     _take(path, str(manifest["made_by"]))
     client, bucket, source = s3.locate(staging)
     _, _, target = s3.locate(path)
@@ -167,9 +169,9 @@ def _move_s3(staging: str, path: str, manifest: Mapping[str, Any]) -> None:
 
 
 def _take(path: str, made_by: str, keep: bool = False) -> None:
-    """Empty an output of ours (with `keep`, only unfinish it) so that at no moment it is nobody's.
+    """Empty an earlier output (with `keep`, only remove its manifest), and leave a claim in it.
 
-    A run that is killed in between leaves a claim, by which the next knows the rest as its own.
+    If this run is killed, the claim tells the next run that the rest is an output of the same job.
     """
     if not storage.is_s3(path) and storage.local_path(path).is_file():
         storage.remove(path)
@@ -187,17 +189,17 @@ def _take(path: str, made_by: str, keep: bool = False) -> None:
 
 
 def claim(path: str, made_by: str, overwrite: bool = False, keep: bool = False) -> None:
-    """Begin a run folder, whose parts are published one by one and which ends with `finish`.
+    """Begin a run folder, whose parts are published one by one, and which `finish` completes.
 
-    An earlier run of the same maker is removed, unless `keep` (to resume it). Until `finish`, the
-    folder as a whole has no manifest.
+    An earlier run of the same job is removed, unless `keep` is true (to resume it). The folder has
+    no manifest of its own until `finish`.
     """
     check_output(path, made_by, overwrite)
     _take(path, made_by, keep)
 
 
 def finish(path: str, made_by: str, about: Mapping[str, Any]) -> None:
-    """End a run folder: write its manifest, and take the claim away."""
+    """Complete a run folder: write its manifest and remove the claim."""
     files = [vars(file) for file in storage.list_files(path) if file.name != _CLAIM]
     manifest = {"made_by": made_by, "sparkrec": __version__, **about, "files": files}
     storage.write_json(storage.join(path, MANIFEST), manifest)

@@ -1,4 +1,4 @@
-"""S3 through boto3 and pyarrow.fs: what `storage` and `publishing` do on a bucket.
+"""S3 through boto3 and pyarrow.fs, for `storage` and `publishing`.
 
 Credentials, region and endpoint come from the environment (`AWS_ACCESS_KEY_ID`,
 `AWS_ENDPOINT_URL`, ...), never from a conf. A key ends without a slash.
@@ -32,7 +32,7 @@ def locate(path: str) -> tuple[Any, str, str]:
 
 @contextmanager
 def errors(path: str) -> Iterator[None]:
-    """Raise what boto3 raises as StorageError."""
+    """Translate the errors of boto3 to StorageError."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -42,7 +42,7 @@ def errors(path: str) -> Iterator[None]:
 
 
 def arrow_filesystem() -> pyarrow.fs.S3FileSystem:
-    """pyarrow's S3, at the endpoint and in the region of the environment."""
+    """pyarrow's S3 file system, with the endpoint and the region of the environment."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options: dict[str, Any] = {}
     if endpoint:
@@ -55,7 +55,7 @@ def arrow_filesystem() -> pyarrow.fs.S3FileSystem:
 
 
 def objects_with_prefix(path: str) -> dict[str, int]:
-    """Key and size of every object whose key begins with the path's, neighbours among them."""
+    """Key and size of every object whose key begins with the path's; may match other folders."""
     client, bucket, key = locate(path)
     with errors(path):
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
@@ -63,7 +63,7 @@ def objects_with_prefix(path: str) -> dict[str, int]:
 
 
 def objects(path: str) -> dict[str, int]:
-    """Key and size of every object at or below a path, markers of empty folders too."""
+    """Key and size of every object at or below a path, including markers of empty folders."""
     _, _, key = locate(path)
     return {
         name: size

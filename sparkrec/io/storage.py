@@ -1,4 +1,4 @@
-"""One way to name and touch a path, local or `s3://`."""
+"""Reads, writes and lists files, local or on `s3://`."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def is_s3(path: str) -> bool:
 
 
 def join(path: str, *parts: str) -> str:
-    """Join path parts with one slash."""
+    """Join parts of a path with single slashes."""
     return "/".join([path.rstrip("/") or "/", *(part.strip("/") for part in parts)])
 
 
@@ -52,7 +52,7 @@ def arrow_filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def list_files(path: str) -> list[File]:
-    """Every file below a folder (the file itself is named ''), sorted; none if nothing is there."""
+    """All files below a folder, sorted. A path that is a file gives one entry, with the name ''."""
     if is_s3(path):
         _, _, key = s3.locate(path)
         files = [
@@ -72,7 +72,7 @@ def list_files(path: str) -> list[File]:
 
 
 def exists(path: str) -> bool:
-    """Whether a file, or a folder with at least one file, is there."""
+    """Whether the path is a file, or a folder with at least one file."""
     if is_s3(path):
         return bool(list_files(path))
     root = local_path(path)
@@ -80,7 +80,7 @@ def exists(path: str) -> bool:
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of one file. Raises StorageError where it cannot be read."""
+    """Read one file. Raises StorageError if it cannot be read."""
     if is_s3(path):
         client, bucket, key = s3.locate(path)
         with s3.errors(path):
@@ -92,7 +92,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write one file as a whole; a reader sees the old content or the new, never a part."""
+    """Write one file atomically: a reader sees the old content or the new, never a part."""
     if is_s3(path):
         client, bucket, key = s3.locate(path)
         with s3.errors(path):
@@ -109,7 +109,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """A JSON object from one file."""
+    """Read a JSON object from a file."""
     try:
         value = json.loads(read_bytes(path))
     except ValueError as error:
@@ -120,12 +120,12 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(path: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON object, indented, as a whole."""
+    """Write a JSON object, indented, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=False) + "\n").encode())
 
 
 def remove(path: str) -> None:
-    """Remove a file or a folder with all it holds; nothing there is no error."""
+    """Remove a file, or a folder with its content. It is no error if the path does not exist."""
     if is_s3(path):
         s3.delete(path, list(s3.objects(path)))
         return
@@ -140,10 +140,10 @@ def remove(path: str) -> None:
 
 
 def copy_folder(source: str, target: str) -> int:
-    """Copy every file of a local folder below a path; returns how many.
+    """Copy all files of a local folder to a path, local or on `s3://`; returns their number.
 
-    ``python -m sparkrec.io.storage SOURCE TARGET`` does it from a shell, for a local TARGET as for
-    an `s3://` one; `aws s3 cp --recursive SOURCE TARGET` is the same for the latter.
+    ``python -m sparkrec.io.storage SOURCE TARGET`` does this from a shell. For an `s3://` TARGET,
+    `aws s3 cp --recursive SOURCE TARGET` does the same.
     """
     files = list_files(source)
     if not files:

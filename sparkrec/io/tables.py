@@ -1,4 +1,4 @@
-"""Published parquet tables: read with checks, write as a whole."""
+"""Published parquet tables: reads them with checks, and writes them as a whole."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,18 +30,18 @@ def read_table(
     Parameters
     ----------
     what
-        The conf's key for it (`input.train`), named in errors.
+        The key of the table in the conf (`input.train`), for error messages.
     types
-        Columns that must be there, and the Spark types each may have.
+        Columns that must exist, with the Spark types that each may have.
     foreign
-        Parquet that others wrote will do, too.
+        Whether parquet that another program wrote is accepted, too.
 
     Raises
     ------
     StorageError
-        The path is missing, or its writer never finished.
+        The path does not exist, or the job that writes it did not finish.
     DataError
-        It has no rows, lacks a column, or a column has another type.
+        The table has no rows, lacks a column, or has a column of another type.
     """
     try:
         manifest = {} if foreign and is_foreign(path) else read_manifest(path)
@@ -52,7 +52,7 @@ def read_table(
     except AnalysisException as error:
         raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
     except Py4JJavaError as error:
-        # A footer that cannot be read, say; the innermost cause names the file.
+        # For example, a footer cannot be read; the innermost cause names the file.
         cause = error.java_exception
         while cause.getCause() is not None:
             cause = cause.getCause()
@@ -67,7 +67,7 @@ def read_table(
 def require_columns(
     frame: DataFrame, types: Mapping[str, Sequence[type[T.DataType]]], where: str
 ) -> None:
-    """Raise DataError unless the frame has the columns, each of one of its types."""
+    """Raise DataError unless the frame has all columns, each with one of the allowed types."""
     present = {field.name: field.dataType for field in frame.schema.fields}
     for name, allowed in types.items():
         if name not in present:
@@ -87,15 +87,21 @@ def write_table(
     about: Mapping[str, Any] | None = None,
     files: int | None = None,
 ) -> dict[str, Any]:
-    """Write a table and publish it; returns what its manifest says beside the files.
+    """Write a table and publish it; returns the entries of its manifest except the files.
 
-    The manifest has `rows` and `content`, a hash of all rows that does not depend on their order,
-    so that equal data has an equal fingerprint wherever it was written.
+    The manifest has `rows`, and `content`, a hash of all rows that does not depend on their order,
+    so that equal data has the same hash wherever it was written.
 
     Parameters
     ----------
+    made_by
+        Name of the job that writes the table.
+    overwrite
+        Whether a path that another job or program wrote may be replaced.
+    about
+        Other entries of the manifest.
     files
-        Number of parquet files, or None to leave Spark's partitions as they are.
+        Number of parquet files; None writes one file per partition.
     """
     facts: dict[str, Any] = dict(about or {})
     with publish(path, made_by, overwrite, facts) as staging:
@@ -114,9 +120,9 @@ def write_table(
 
 
 def _cell_hash(field: T.StructField) -> Column:
-    """Hash of a column's name and value, which tells null, an empty list and a shorter one apart.
+    """Hash of a column's name and value that is different for null, empty and shorter lists.
 
-    Spark's own hash of several columns skips nulls and runs lists together.
+    Spark's hash of several columns skips nulls and concatenates lists.
     """
     cell = F.col(f"`{field.name}`")
     parts = [F.lit(field.name), cell, cell.isNull()]
@@ -126,5 +132,5 @@ def _cell_hash(field: T.StructField) -> Column:
 
 
 def fingerprint(paths: Mapping[str, str]) -> dict[str, str]:
-    """The content hash of each named published table: equal data, equal fingerprint."""
+    """The content hash of each published table, by name; equal data has the same hash."""
     return {name: str(read_manifest(path).get("content", "")) for name, path in paths.items()}

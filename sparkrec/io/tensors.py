@@ -14,6 +14,6 @@ def read_tensors(path: str) -> dict[str, Tensor]:
 
 
 def write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, local or on S3, as a whole."""
+    """Write a safetensors file, local or on S3, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     storage.write_bytes(path, safetensors.torch.save(plain))

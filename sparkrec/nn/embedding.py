@@ -1,8 +1,8 @@
 """Embedding tables: one per tower with every feature of the tower in it.
 
-A tower's features arrive as a fixed-width matrix of table rows (see `schema.encoder`): feature f
-owns the columns `slices[f]`, row 0 of the table is padding and row 1 stands for values never seen
-in training. Both are kept at zero, so that a missing and an unknown value add nothing to a sum.
+The input is a matrix of table rows of fixed width (see `schema.encoder`). Feature f has the columns
+`slices[f]`. Row 0 of the table is padding, and row 1 is for values that were not in training. Both
+stay zero, so missing and unknown values add nothing to a sum.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparkrec.item_index import FIRST_ITEM
 
-# Padding and unknown: features reserve the same two rows as items do.
+# Padding and unknown: features have the same two reserved rows as items.
 RESERVED_ROWS = FIRST_ITEM
 
 _FIRST_LENGTH = 0.2
@@ -32,17 +32,17 @@ class PooledEmbedding(Table):
     Parameters
     ----------
     num_rows
-        Rows of the table, padding and unknown included.
+        Number of rows of the table, including padding and unknown.
     dim
         Width of a row.
     slices
         (start, stop) columns of each feature in the input.
     sparse
-        Whether gradients of the table are sparse, so that a step costs as much as the rows of
-        its batch and not as the whole table.
+        Whether the gradients of the table are sparse. The cost of a step then depends on the rows
+        in its batch and not on the size of the table.
     std
-        Standard deviation of the first weights. By default a row is about a fifth long: what few
-        rows of train name would else be loud before anything is known of it.
+        Standard deviation of the initial weights. By default the norm of a row is about 0.2, so
+        that values with few training rows do not add much noise.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class PooledEmbedding(Table):
         return self.separate(rows).flatten(start_dim=1)
 
     def separate(self, rows: Tensor) -> Tensor:
-        """The same with a place for each feature, [batch, features, dim]."""
+        """As `forward`, but with a dimension for the features, [batch, features, dim]."""
         batch, width = rows.shape
         if not self.slices:
             return self.weight.new_zeros(batch, 0, self.weight.shape[1])
         starts: Tensor = self.starts  # type: ignore[assignment]
         offsets = (torch.arange(batch, device=rows.device)[:, None] * width + starts).reshape(-1)
         pooled = F.embedding_bag(
-            # Unknown values join padding: neither contributes, neither is trained.
+            # Unknown values are treated as padding: they add nothing and are not trained.
             rows.masked_fill(rows < RESERVED_ROWS, 0).reshape(-1),
             self.weight,
             offsets,

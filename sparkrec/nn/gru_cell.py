@@ -1,8 +1,8 @@
-"""One step of a gated recurrent unit, as `torch.nn.GRU` computes it, and its gradient by hand.
+"""One step of a gated recurrent unit, as in `torch.nn.GRU`, with its gradient without autograd.
 
 Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
-Translation", EMNLP 2014, with the reset gate behind the product. Where a step is small, what
-autograd does around it costs more than the step.
+Translation", EMNLP 2014, with the reset gate applied after the matrix product. For small steps the
+overhead of autograd would take more time than the step.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Step(NamedTuple):
-    """A step: what it was given, its gates, and the state after it; all [batch, width]."""
+    """A step: its inputs, its gates, and the state after it; all [batch, width]."""
 
     inputs: Tensor
     before: Tensor
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 def forward(layer: nn.GRU, inputs: Tensor, state: Tensor) -> Step:
     """Take a step from `state` [batch, width] with `inputs` [batch, input width].
 
-    `layer` has one layer and one direction; its gates stand in the order reset, update, new.
+    `layer` has one layer and one direction. Its gates are in the order reset, update, new.
     """
     gates = 2 * state.shape[1]
     w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
@@ -40,9 +40,9 @@ def forward(layer: nn.GRU, inputs: Tensor, state: Tensor) -> Step:
 
 
 def backward(layer: nn.GRU, step: Step, gradient: Tensor) -> Tensor:
-    """Leave the gradients of a step's weights in them, and return that of its inputs.
+    """Store the gradients of the weights of a step in `grad`, and return that of its inputs.
 
-    `gradient` is that of the state after the step; the state before it gets none.
+    `gradient` is the gradient of the state after the step. No gradient flows to the state before.
     """
     reset, update, new = step.reset, step.update, step.new
     count, width = gradient.shape

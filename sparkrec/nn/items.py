@@ -1,7 +1,7 @@
-"""Item encoders: a vector of each item, from its id, its weighted features, or given numbers.
+"""Item encoders: vectors of items, from the id, from weighted features, or from given vectors.
 
-A sequence model takes the vectors and does not know what they are made of. Items come by dense
-index; padding (0) and unknown (1) give zeros, whatever the encoder.
+A sequence model works with any of them. Items are given by dense index; every encoder returns zeros
+for padding (0) and unknown (1).
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ class ItemEncoder(nn.Module):
     dim: int
 
     def forward(self, items: Tensor) -> Tensor:
-        """int64 of any shape to float32 of that shape and `dim`."""
+        """Map int64 items of any shape to float32 [..., dim]."""
         raise NotImplementedError
 
 
@@ -29,15 +29,15 @@ class ItemTable(ItemEncoder, Table):
     Parameters
     ----------
     num_items
-        Rows, padding and unknown included.
+        Number of rows, including padding and unknown.
     dim
-        Width of a row.
+        Width of a row, without the bias.
     std
-        Standard deviation of the first weights.
+        Standard deviation of the initial weights.
     sparse
-        Whether gradients are sparse, as `PooledEmbedding`'s.
+        Whether gradients are sparse, as in `PooledEmbedding`.
     bias
-        Whether a row has one more number, the item's bias, which begins at zero.
+        Whether a row has an additional last dimension, the item's bias, which is initially zero.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class ItemTable(ItemEncoder, Table):
         return F.embedding(known, self.weight, padding_idx=0)
 
     def total(self, items: Tensor) -> Tensor:
-        """Sums of the embeddings of rows of items, [batch, length] to [batch, dim].
+        """Sum the embeddings of each row of items, [batch, length] to [batch, dim].
 
-        As `self(items).sum(dim=1)`, but a sparse table never has batch x length vectors in memory.
+        The result is that of `self(items).sum(dim=1)`, but with a sparse table batch x length
+        vectors are never in memory.
         """
         if not self.sparse:
             summed: Tensor = self(items).sum(dim=1)
@@ -71,13 +72,13 @@ class ItemTable(ItemEncoder, Table):
 
 
 class ContentEncoder(ItemEncoder):
-    """Base of the encoders of what is known of an item beside its id.
+    """Base of the encoders that use other data of an item than its id.
 
-    Items are encoded once for each distinct one of a batch; a subclass implements `encode`.
+    Each distinct item of a batch is encoded once. A subclass implements `encode`.
     """
 
     def encode(self, items: Tensor) -> Tensor:
-        """Vectors [n, dim] of distinct items [n], some of them padding or unknown."""
+        """Map distinct items [n] to vectors [n, dim]; padding and unknown may be among them."""
         raise NotImplementedError
 
     def forward(self, items: Tensor) -> Tensor:
@@ -92,13 +93,13 @@ class WeightedFeatures(ContentEncoder, Table):
     Parameters
     ----------
     num_rows, dim
-        Rows of the features' table, padding (0) and unknown (1) included, and their width.
+        Number of rows of the feature table, including padding (0) and unknown (1), and their width.
     rows
-        int64 [items, width]: rows of each item's features by its dense index, 0 for none.
+        int64 [items, width]: table rows of each item's features, by dense index; 0 for none.
     weights
-        float32 [items, width]: what each of them is multiplied with.
+        float32 [items, width]: weight of each of them.
     std
-        Standard deviation of the first weights; 1 / sqrt(dim) by default.
+        Standard deviation of the initial weights; 1 / sqrt(dim) by default.
     sparse
         Whether the gradient of the table is sparse.
     """
@@ -158,7 +159,7 @@ class GivenVectors(ContentEncoder):
 
 
 class _SparseRows(torch.autograd.Function):
-    """Rows of a table whose gradient is sparse; `F.embedding` takes five times as long back."""
+    """Rows of a table, with a sparse gradient. `F.embedding` is five times slower in backward."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
@@ -177,14 +178,16 @@ class _SparseRows(torch.autograd.Function):
 
 
 class _SparseTotals(torch.autograd.Function):
-    """Sums of rows of a table. Its gradient is sparse and names a row once, however often a batch
-    does: the sum, over the places that name it, of what comes back to them."""
+    """Sums of rows of a table, with a sparse gradient that has each row once.
+
+    The gradient of a row is the sum over all its occurrences in the batch.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, items: Tensor) -> Tensor:
         ctx.save_for_backward(items)
         ctx.shape = weight.shape
-        # The reserved rows are zeros: to add them is faster than to leave them out.
+        # The reserved rows are zeros, and adding them is faster than leaving them out.
         return F.embedding_bag(items, weight, mode="sum")
 
     @staticmethod

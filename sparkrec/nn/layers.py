@@ -21,7 +21,7 @@ def mlp(in_features: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Seq
     width = in_features
     for depth, size in enumerate(hidden):
         linear = nn.Linear(width, size)
-        # He et al. 2015: keeps the variance through ReLU layers; Torch's default shrinks it.
+        # He et al. 2015: preserves the variance through ReLU layers; Torch's default reduces it.
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
         layers.append(linear)

@@ -1,22 +1,24 @@
-"""Losses as pure functions of scores: a positive against its negatives.
+"""Losses as pure functions of the scores of positives and their negatives.
 
 =============  ====================================================================================
-`bce`          each pair judged on its own: calibrated scores, slow to learn a ranking
-`gbce`         bce made less sure of its negatives: what sampled bce lacks to rank as softmax does
-`softmax`      the positive's share among all: the fastest way to a good ranking, at its best with
-               many negatives; correct sampled ones with `log_q` first
-`bpr`, `top1`  pairwise: the positive above each negative, `top1` with scores held near zero
-`bpr_max`,     the same against the hardest negatives, for many negatives a positive
+`bce`          binary cross-entropy of each item on its own: calibrated scores, but slow to learn a
+               ranking
+`gbce`         `bce` that corrects the overconfidence which sampled negatives cause
+`softmax`      cross-entropy of the positive among all candidates: the fastest way to a good
+               ranking, best with many negatives; correct sampled ones with `log_q`
+`bpr`, `top1`  pairwise: the positive above each negative; `top1` also keeps scores near zero
+`bpr_max`,     the same with more weight on the hardest negatives, for many negatives per positive
 `top1_max`
 `hinge`        pairwise with a margin: no gradient from negatives that are low enough
-`ccl`          cosines: positives to 1, negatives below a margin, their mean weighed (SimpleX)
+`ccl`          for cosines: positives close to 1, negatives below a margin (SimpleX)
 =============  ====================================================================================
 
-In all of them `positive` has the scores of the positives, [batch]; `negative` those of their
-negatives, [batch, negatives]; `mask` is True where a negative counts, [batch, negatives], all of
-them by default. The result is a mean over the batch, unless said otherwise.
+In all functions `positive` has the scores of the positives, float [batch]; `negative` the scores of
+their negatives, float [batch, negatives]; and `mask` is True for the negatives that count, bool
+[batch, negatives], by default all. The result is a mean over the batch, unless the function says
+otherwise.
 
-`labelled_bce_loss` is for rows that come with a label of their own, as impression logs do.
+`labelled_bce_loss` is for rows that have a label, such as impression logs.
 """
 
 from typing import Any
@@ -76,11 +78,11 @@ def shared_softmax_loss(
     log_q: Tensor | None = None,
     half_precision: bool = False,
 ) -> Tensor:
-    """Cross-entropy of each query's positive among items that all share, all at best, without
-    keeping every score.
+    """Cross-entropy of each query's positive among candidates that all queries share.
 
-    Scores are computed a chunk of queries at a time, and what the gradient needs of a chunk is
-    multiplied out while it is at hand: memory is that of one chunk, not of queries x items.
+    Scores are computed for one chunk of queries at a time, and the gradients of a chunk are
+    computed together with its scores. So memory is needed for one chunk and not for queries x
+    items.
 
     Parameters
     ----------
@@ -89,12 +91,12 @@ def shared_softmax_loss(
     items
         [items, dim]; a score is the inner product.
     positive
-        Row of each query's positive among the items, [batch].
+        Row of each query's positive in `items`, [batch].
     log_q
-        What is subtracted from the scores of each item, [items]: see `log_q`.
+        Value that is subtracted from the scores of each item, [items]: see `log_q`.
     half_precision
-        Multiply in bfloat16, with sums in float32: twice as fast on processors that have it, at
-        three digits of a score.
+        Whether to multiply in bfloat16 and sum in float32: twice as fast on processors that support
+        it, with three digits of precision.
     """
     return _SharedSoftmax.apply(queries, items, positive, log_q, half_precision)
 
@@ -106,7 +108,7 @@ def shared_softmax_gradients(
     log_q: Tensor | None = None,
     half_precision: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`shared_softmax_loss` with its gradients: the loss, [batch, dim], and [items, dim]."""
+    """The loss of `shared_softmax_loss`, and its gradients, [batch, dim] and [items, dim]."""
     count, chunk = len(queries), max(1, _CHUNK_SCORES // len(items))
     own = F.embedding(positive, items)
     total = -(queries * own).sum()
@@ -142,7 +144,7 @@ class _SharedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        # Scaled in place, so that a second time would be wrong: there is none.
+        # The gradients are scaled in place, so backward works only once.
         to_queries, to_items = ctx.gradients
         del ctx.gradients
         return to_queries.mul_(gradient), to_items.mul_(gradient), None, None, None
@@ -236,19 +238,19 @@ def _mean_over_pairs(pairs: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _mean_over_rows(rows: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over the batch, where a positive without negatives costs nothing."""
+    """The mean over the batch; the loss of a positive without negatives is 0."""
     return rows.mean() if mask is None else (rows * mask.any(dim=1)).mean()
 
 
 def _without(negative: Tensor, mask: Tensor | None) -> Tensor:
-    """Scores with those that do not count so low that a softmax gives them nothing."""
+    """Scores, with the masked ones so low that their softmax is 0."""
     return (
         negative if mask is None else negative.masked_fill(~mask, torch.finfo(negative.dtype).min)
     )
 
 
 def _share(negative: Tensor, mask: Tensor | None) -> Tensor:
-    """The softmax over each positive's negatives; 0 where one does not count."""
+    """The softmax over each positive's negatives; 0 for masked ones."""
     share = torch.softmax(_without(negative, mask), dim=1)
     return share if mask is None else share * mask
 
@@ -259,9 +261,9 @@ def labelled_bce_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def log_not_drawn(weights: Tensor) -> Tensor:
-    """Log of the probability that one draw in proportion to `weights` [items] is not the item.
+    """Log of the probability that a draw in proportion to `weights` [items] is not the item.
 
-    float64 [items]. An item with less than the least positive weight is taken to have that.
+    float64 [items]. Weights of 0 are replaced by the smallest positive weight.
     """
     weights = weights.double()
     least = weights[weights > 0].min()
@@ -270,12 +272,12 @@ def log_not_drawn(weights: Tensor) -> Tensor:
 
 
 def log_q(log_absent: Tensor) -> Tensor:
-    """Log of the probability to be a candidate, float32, from that of not being one (its log).
+    """Log of the probability that an item is a candidate, from the log probability that it is not.
 
-    Subtracted from the scores of in-batch or sampled candidates it undoes their bias towards
+    Subtracted from the scores of in-batch or sampled candidates, it corrects their bias towards
     popular items (Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations", RecSys 2019, eq. 3, there as the expected number of occurrences, which is the
-    same for rare items; here candidates are distinct). An item is not among a number of draws
-    with the logarithm of `log_not_drawn` times their number.
+    Recommendations", RecSys 2019, eq. 3; the paper uses the expected number of occurrences, which
+    is the same for rare items, but here candidates are distinct). The log probability that an item
+    is not in n draws is n times `log_not_drawn`. The result is float32.
     """
     return torch.log(-torch.expm1(log_absent)).float()

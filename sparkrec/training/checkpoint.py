@@ -1,9 +1,9 @@
-"""Training state on disk: safetensors and JSON, never pickle.
+"""Checkpoints: the state of training in storage, as safetensors and JSON.
 
 A checkpoint is a published folder `<phase>-epoch-0003` with `weights.safetensors`,
-`optimizer.safetensors` (every tensor of the optimizers' state, and Torch's random state),
-`best.safetensors` (the weights of the best epoch so far, where early stopping keeps them) and
-`state.json` (everything that is a number or a text). The last two are kept.
+`optimizer.safetensors` (all tensors of the optimizers' state, and Torch's random state),
+`best.safetensors` (the weights of the best epoch so far, with early stopping) and `state.json` (all
+numbers and texts). The last two checkpoints are kept.
 """
 
 import json
@@ -25,20 +25,20 @@ _RANDOM = "random_state"
 
 @dataclass
 class Progress:
-    """Where training stands; all of it goes into `state.json`.
+    """Progress of training, which is stored in `state.json`.
 
     Attributes
     ----------
     phase
-        `fit`, or `refit` once early stopping has chosen the number of epochs.
+        `fit`; `refit` after early stopping has chosen the number of epochs; `done` at the end.
     epoch
-        Epochs done in this phase.
+        Number of finished epochs of this phase.
     best_epoch, best_value
-        The best validation epoch, and its metric.
+        The epoch with the best validation metric, and that metric.
     chosen_epochs
-        Epochs of the refit, once known.
+        Number of epochs of the refit, or 0 if it is not known yet.
     history
-        One entry an epoch: loss, AUC, seconds, share of time spent waiting for data, metric.
+        One entry per epoch: loss, AUC, seconds, share of time spent waiting for data, metric.
     """
 
     phase: str = "fit"
@@ -57,7 +57,7 @@ def save(
     optimizers: Sequence[torch.optim.Optimizer],
     best: Mapping[str, Tensor] | None,
 ) -> str:
-    """Publish a checkpoint below `folder`, drop all but the last two, and return its path."""
+    """Publish a checkpoint below `folder`, remove all but the last two, and return its path."""
     path = storage.join(folder, f"{progress.phase}-epoch-{progress.epoch:04d}")
     tensors: dict[str, Tensor] = {_RANDOM: torch.get_rng_state()}
     scalars: dict[str, Any] = {}
@@ -92,7 +92,7 @@ class Checkpoint:
     scalars: dict[str, Any]
 
     def restore(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Put the optimizers and Torch's random state back to where they were."""
+        """Restore the state of the optimizers and Torch's random state."""
         for number, optimizer in enumerate(optimizers):
             states: dict[int, dict[str, Any]] = {}
             for key, value in {**self.optimizer, **self.scalars}.items():
@@ -136,7 +136,7 @@ def latest(folder: str, identity: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def discard(folder: str) -> None:
-    """Remove every checkpoint: an earlier run's must not outlive or outrank those of a new one."""
+    """Remove all checkpoints, so that a new run cannot resume from those of an earlier run."""
     for name in _checkpoints(folder):
         storage.remove(storage.join(folder, name))
 

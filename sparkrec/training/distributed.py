@@ -1,9 +1,9 @@
-"""Where training runs: in the driver, or on the executors under TorchDistributor.
+"""Runs training in the driver, or on the executors with TorchDistributor.
 
-One worker on a local master trains in the driver process, with no start-up cost. Anything else
-runs as a barrier stage of `workers` tasks, each with a training process of its own: gloo between
-CPUs, nccl between GPUs. The package, and the module of the network's class, are shipped with the
-job, so the executors need their dependencies but neither of them.
+A single worker on a local master trains in the driver process, without start-up cost. Otherwise
+training is a barrier stage of `workers` tasks, each with its own training process; they communicate
+through gloo (CPUs) or nccl (GPUs). The package and the module of the network's class are sent with
+the job, so the executors only need their dependencies.
 """
 
 import logging
@@ -30,13 +30,13 @@ _KILLED = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 
 
 def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
-    """Train, in the driver or on the executors, and return how it went.
+    """Train in the driver or on the executors, and return the progress.
 
     Raises
     ------
     TrainingError
-        There are fewer slots than workers, or a training process failed; the message has the
-        process's own error.
+        There are fewer slots than workers, or a training process failed; the message has the error
+        of that process.
     """
     workers = spec.training.workers
     if workers == 1 and is_local(spark):
@@ -56,7 +56,7 @@ def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
 
 
 def check_slots(spark: SparkSession, workers: int) -> None:
-    """Raise TrainingError for fewer slots than workers, before anything is started."""
+    """Raise TrainingError, before anything is started, if there are fewer slots than workers."""
     master = spark.sparkContext.master or ""
     slots = local_cores(master)
     if slots is not None:
@@ -65,8 +65,8 @@ def check_slots(spark: SparkSession, workers: int) -> None:
         executors, cores, _ = master.partition("[")[2].rstrip("]").split(",")
         slots = int(executors) * int(cores)
     else:
-        # Executors may still be registering, and dynamic allocation brings more; the barrier
-        # scheduler's own check follows within seconds.
+        # Executors may still register, and dynamic allocation may add some. The barrier scheduler
+        # checks this itself within seconds.
         return
     if slots < workers:
         raise TrainingError(
@@ -76,7 +76,7 @@ def check_slots(spark: SparkSession, workers: int) -> None:
 
 
 def _packages(spec: TrainingSpec) -> dict[str, bytes]:
-    """Zips of sparkrec and of the network's own package, for processes that have neither."""
+    """Zips of sparkrec and of the network's package, for the training processes."""
     names = {"sparkrec", spec.network.network.partition(":")[0].partition(".")[0]}
     return {name: Path(module_zip(name)).read_bytes() for name in sorted(names)}
 
@@ -84,8 +84,8 @@ def _packages(spec: TrainingSpec) -> dict[str, bytes]:
 def _entry() -> Any:
     """The function that every training process runs.
 
-    It is pickled by value (it is made here, not imported), since the process that unpickles it
-    cannot import sparkrec before the function has put the shipped package on its path.
+    It is pickled by value (it is a local function), because the process that unpickles it cannot
+    import sparkrec before this function has added the package to the path.
     """
 
     def run(packages: dict[str, bytes], pickled_spec: bytes) -> None:
@@ -107,7 +107,7 @@ def _entry() -> Any:
 
 
 def run_rank(spec: TrainingSpec) -> None:
-    """One training process: join the others, train, and leave any error where the driver looks."""
+    """Run one training process: join the group, train, and write any error for the driver."""
     import os
     import traceback
 
@@ -142,9 +142,9 @@ def run_rank(spec: TrainingSpec) -> None:
 
 
 def _end_with_launchers() -> None:
-    """End this process when torchrun, or Spark's process around that, is killed.
+    """End this process when torchrun, or the Spark process that started it, is killed.
 
-    Nobody else would end it, and it would go on to write checkpoints beside the run that resumes.
+    Otherwise it would continue, and write checkpoints at the same time as the run that resumes.
     """
     import os
     import threading
@@ -170,14 +170,17 @@ def _one_line(error: BaseException) -> str:
 
 
 def _what_failed(spec: TrainingSpec, error: Exception) -> str:
-    """The processes' own errors first; those that only lost a peer say the least."""
+    """The error message of a failed run.
+
+    It prefers the error of a process over the errors of processes that only lost another one.
+    """
     folder = storage.join(spec.checkpoint_path, _ERRORS)
     reports = [storage.read_json(storage.join(folder, f.name)) for f in storage.list_files(folder)]
     reports.sort(key=lambda r: (r["kind"] in ("DistBackendError", "RuntimeError"), r["rank"]))
     for report in reports:
         log.debug("rank %s on %s:\n%s", report["rank"], report["host"], report["trace"])
     killed = _KILLED.search(str(error))
-    again = "; set training.resume: true to go on from the last checkpoint"
+    again = "; set training.resume: true to continue from the last checkpoint"
     if killed:
         return (
             f"training process {killed.group(1)} was killed by signal {killed.group(2)} (signal 9 "

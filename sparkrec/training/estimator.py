@@ -1,7 +1,8 @@
 """The pyspark.ml Estimator of two-tower models; `training.retrievers` has one class per model.
 
-``DSSM(config, items=items).fit(train).transform(queries)`` does in a notebook what a job does:
-encode on Spark, feed through petastorm, train in the driver or on executors, index the items.
+``DSSM(config, items=items).fit(train).transform(queries)`` does the same in a notebook as a job: it
+encodes the rows on Spark, reads them through petastorm, trains in the driver or on executors, and
+builds the index of the items.
 """
 
 import dataclasses
@@ -66,53 +67,54 @@ class TwoTowerRetriever(Retriever):
     Parameters
     ----------
     config
-        Anything with `model`, `loss`, `training` and `retrieval` blocks (a job's config, say) to
-        take the params from; the defaults otherwise.
+        An object with the blocks `model`, `loss`, `training` and `retrieval`, such as the config of
+        a job, from which the params are taken; by default the defaults of these blocks.
     user_schema, item_schema
         Feature declarations. By default the user side has the columns that the network names
-        (`Reads.default_features`), the item side the item id.
+        (`Reads.default_features`), and the item side has the item id.
     items, users
         Tables with the features that the schemas name and train does not have.
     events
-        All events of train, where `train` has only some (positives): what counts as a candidate
-        and as popular. `train` itself by default.
+        All events of train, if `train` has only the positives. Its items are the candidates, and
+        their counts the popularity. By default `train`.
     validation
-        Queries with `relevant` and a history, to stop early on. By default, with
-        `early_stopping`, the last event of every user in train is held out, and trained on only
+        Queries with `relevant` and a history, for early stopping. By default, with
+        `early_stopping`, the last event of every user in train is held out, and is only trained on
         in the refit.
     work_path
-        Where encoded rows and checkpoints go, a path that all workers reach; a temporary local
-        folder by default.
+        Folder for encoded rows and checkpoints that all workers can reach; by default a temporary
+        local folder.
     fingerprint
-        Content hashes of the inputs; a checkpoint is only resumed with equal ones.
+        Content hashes of the inputs. A checkpoint is only resumed if they are equal.
     params
-        By name, snake_case: those of every retriever, and every key of the four blocks
-        (`embedding_dim`, `temperature`, `epochs`, ...); `explainParams()` lists them.
+        Params by name, in snake_case: those of every retriever, and every key of the four blocks
+        (`embedding_dim`, `temperature`, `epochs`, ...). `explainParams()` lists them.
 
     Notes
     -----
-    `train` has one row a positive, with `negatives`; or rows with a `label`; or is a plain events
-    table, whose rows are all positives and get history and `num_negatives` sampled negatives.
+    `train` is one of: a table with one row per positive and a column `negatives`; a table with a
+    column `label`; or a plain events table, whose rows are all positives and get a history and
+    `num_negatives` sampled negatives.
     """
 
     network_class: ClassVar[type[TwoTowerNetwork]]
     model_class = TwoTowerModel
 
-    seed: Param[int] = Param(Params._dummy(), "seed", "of all random choices")
+    seed: Param[int] = Param(Params._dummy(), "seed", "seed of all random numbers")
     num_negatives: Param[int] = Param(
-        Params._dummy(), "num_negatives", "drawn where train has none"
+        Params._dummy(), "num_negatives", "negatives to sample per positive if train has none"
     )
     negative_alpha: Param[float] = Param(
-        Params._dummy(), "negative_alpha", "negatives are drawn by popularity^alpha"
+        Params._dummy(), "negative_alpha", "negatives are drawn by popularity^negative_alpha"
     )
     user_buckets: Param[dict[str, int]] = Param(
-        Params._dummy(), "user_buckets", "user features hashed modulo a number of rows"
+        Params._dummy(), "user_buckets", "number of rows by user feature, for hash modulo"
     )
     item_buckets: Param[dict[str, int]] = Param(
-        Params._dummy(), "item_buckets", "item features hashed modulo a number of rows"
+        Params._dummy(), "item_buckets", "number of rows by item feature, for hash modulo"
     )
     max_list_length: Param[int] = Param(
-        Params._dummy(), "max_list_length", "values of a list that are kept"
+        Params._dummy(), "max_list_length", "maximum number of values of a list feature"
     )
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -162,12 +164,12 @@ class TwoTowerRetriever(Retriever):
         check_slots(spark, self.get("workers"))
         if self.get("session_parallel") and not issubclass(self.network_class, RecurrentNetwork):
             raise ConfigError(
-                "training.session_parallel carries a state from step to step, and "
-                f"{self.network_class.__name__} has none; leave it out"
+                "training.session_parallel carries a hidden state from step to step, which "
+                f"{self.network_class.__name__} does not have; remove the key"
             )
         schemas = self._schemas()
         train, validation = self._training_rows(dataset, schemas[0])
-        # Rows with a hundred negatives in memory would leave a driver's usual heap no room to read.
+        # On disk, because rows with a hundred negatives would fill the usual heap of a driver.
         train.persist(StorageLevel.DISK_ONLY)
         try:
             previous = self._previous_model()
@@ -227,7 +229,7 @@ class TwoTowerRetriever(Retriever):
     def _training_rows(
         self, dataset: DataFrame, user_schema: FeatureSchema
     ) -> tuple[DataFrame, DataFrame | None]:
-        """Train with every column that encoding needs, and the validation queries."""
+        """The training rows with all columns that encoding needs, and the validation queries."""
         columns = self.columns
         length = self._reads.history or HISTORY_LENGTH
         train = with_history_features(dataset, user_schema, columns, length)
@@ -282,7 +284,7 @@ class TwoTowerRetriever(Retriever):
     def _tensors(
         self, train: DataFrame, validation: DataFrame | None, sides: Sides
     ) -> dict[str, Tensor]:
-        """What every training process reads whole (see `TrainingSpec.tensors_path`)."""
+        """The tensors that every training process reads (see `TrainingSpec.tensors_path`)."""
         arrays = {"item_features": sides.item_features}
         stopping = self.block("training").early_stopping
         if self.block("loss").negatives in ("in_batch", "sampled"):

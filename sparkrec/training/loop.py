@@ -1,7 +1,7 @@
 """The training loop of two-tower models: epochs, validation, early stopping, checkpoints.
 
-The same code runs in the driver and on every rank of a distributed run. With one worker and a
-seed it is deterministic: two runs, or a run and its resumed continuation, end at equal weights.
+The same code runs in the driver and on every rank of a distributed run. With one worker and a seed
+it is deterministic: two runs, or a run and a resumed run, end with equal weights.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ from sparkrec.training.validate import Validation, improved
 
 log = logging.getLogger("sparkrec.training")
 
-# Session-parallel: sessions that the feed hands over at once, and of how many batches one is
-# measured for the AUC.
+# For session-parallel training: the number of sessions that the feed reads at once; and the AUC is
+# measured on one of this number of batches.
 _SESSIONS, _WATCHED = 4096, 20
 
 FINAL = "final.safetensors"
@@ -58,7 +58,7 @@ class Rank:
 
 
 def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
-    """Train to the end and leave the final weights in `checkpoint_path`.
+    """Train to the end and write the final weights to `checkpoint_path`.
 
     With early stopping, training stops when the validation metric has not improved for
     `patience` epochs; the weights of the best epoch are final, or, with `refit`, a second phase
@@ -105,7 +105,7 @@ def _resume(spec: TrainingSpec, first: bool) -> checkpoint.Checkpoint | None:
     found = checkpoint.latest(spec.checkpoint_path, spec.identity())
     if found is not None and storage.exists(final):
         done = Progress(**storage.read_json(final)["progress"])
-        # Without early stopping, a conf that now asks for more epochs goes on.
+        # Without early stopping, a finished run continues if the conf now has more epochs.
         enough = bool(spec.training.early_stopping) or done.epoch >= spec.training.epochs
         if enough and len(done.history) >= len(found.progress.history):
             found = checkpoint.Checkpoint(done, {}, None, {}, {})
@@ -122,7 +122,7 @@ def _phase(
     resumed: checkpoint.Checkpoint | None,
     validation: Validation | None,
 ) -> dict[str, Tensor]:
-    """Train one phase to its end; returns the weights it ends with. Changes `progress`."""
+    """Train one phase to its end; returns its final weights. Updates `progress`."""
     training = spec.training
     network = spec.build()
     if resumed is not None:
@@ -270,7 +270,10 @@ def _stop_unless_finite(loss: float, progress: Progress, step: int) -> None:
 
 
 def _stop_unless_weights_finite(network: nn.Module, progress: Progress) -> None:
-    """The loss of an epoch's last step is finite before that step spoils the weights."""
+    """Raise TrainingError unless the weights are finite.
+
+    The last step of an epoch can make them infinite although its loss was finite.
+    """
     for name, value in network.named_parameters():
         if not torch.isfinite(value).all():
             raise TrainingError(
@@ -282,7 +285,7 @@ def _stop_unless_weights_finite(network: nn.Module, progress: Progress) -> None:
 def _validate(
     validation: Validation, network: nn.Module, item_features: Tensor, rank: Rank
 ) -> dict[str, float]:
-    """The metric on rank 0, told to every rank, so that all of them stop together."""
+    """Compute the metric on rank 0 and broadcast it, so that all ranks stop together."""
     value = torch.zeros((), dtype=torch.float64, device=rank.device)
     seconds = 0.0
     if rank.first:

@@ -1,8 +1,9 @@
-"""Averaging gradients over ranks, dense and sparse, with gloo as with nccl.
+"""Averages dense and sparse gradients over ranks, with gloo and with nccl.
 
-Dense gradients travel as one flat tensor. Sparse ones (embedding tables) are gathered as (row,
-value) pairs, padded to the longest rank's, since nccl has no sparse all-reduce and gloo's fails
-where a rank has no row; the cost is that of the batch's rows, not of the table.
+Dense gradients are sent as one flat tensor. Sparse gradients (of embedding tables) are gathered as
+(row, value) pairs, padded to the length of the longest rank, because nccl has no sparse all-reduce
+and that of gloo fails if a rank has no row. The cost depends on the rows of the batch and not on
+the size of the table.
 """
 
 from collections.abc import Iterable
@@ -23,8 +24,8 @@ def same_start(module: nn.Module) -> None:
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     """Replace every gradient by its mean over the ranks.
 
-    Every rank must call it with the same parameters, in the same order. A parameter without a
-    gradient on this rank takes part with zeros; one that no rank has a gradient of is left so.
+    Every rank must call it with the same parameters, in the same order. A missing gradient on a
+    rank counts as zeros. A parameter without a gradient on all ranks stays without one.
     """
     parameters = list(parameters)
     kinds = torch.tensor([_kind(p.grad) for p in parameters], device=parameters[0].device)

@@ -1,6 +1,6 @@
 """The Estimator classes of the built-in networks, and of any other network.
 
-Each is a class with its params (`DSSM().explainParams()`); `fit` gives a
+`DSSM().explainParams()` lists the params of a class. `fit` returns a
 `retrieval.two_tower.TwoTowerModel`.
 """
 
@@ -47,9 +47,9 @@ _KNOWN: dict[type[TwoTowerNetwork], type[TwoTowerRetriever]] = {
 
 
 def retriever_of(network: type[TwoTowerNetwork]) -> type[TwoTowerRetriever]:
-    """The Estimator class of a network: the one above, or one made for a network from outside.
+    """The Estimator class of a network: one of the above, or a new class for any other network.
 
-    The same network always has the same class.
+    It is always the same class for the same network.
     """
     if network not in _KNOWN:
         base = SequenceRetriever if issubclass(network, SequenceNetwork) else TwoTowerRetriever

@@ -14,11 +14,11 @@ from sparkrec.training.settings import Loss
 
 
 class SequenceRetriever(TwoTowerRetriever):
-    """Trains a network that reads a user's items in their order.
+    """Trains a network that reads a user's items in order.
 
     The parameters are those of every two-tower retriever, but `train` is an events table (user,
-    item, timestamp, position), with all events of a user: each is a step of a window and the
-    answer to the steps before it. Without a config the loss is the softmax over all items.
+    item, timestamp, position) with all events of a user: each event is a step of a window and the
+    target of the step before it. By default the loss is the softmax over all items.
     """
 
     block_defaults: ClassVar[dict[str, Any]] = {

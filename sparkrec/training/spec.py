@@ -1,4 +1,4 @@
-"""What a training process is given."""
+"""The input of a training process."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ from sparkrec.models.two_tower import TwoTowerNetwork
 from sparkrec.retrieval.answering.network import NetworkSpec
 from sparkrec.training.settings import Loss, Training
 
-# A checkpoint can be resumed with other values of these.
+# Keys that may differ between a checkpoint and the run that resumes it.
 _FREE_TO_CHANGE = (
     "epochs",
     "workers",
@@ -57,7 +57,7 @@ class TrainingSpec:
     fingerprint: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with the run that resumes it."""
+        """The values that must be equal in a checkpoint and in the run that resumes it."""
         training = asdict(self.training)
         return {
             "model": self.network.network,
@@ -71,6 +71,6 @@ class TrainingSpec:
         }
 
     def build(self) -> TwoTowerNetwork:
-        """The network with first weights drawn by the seed."""
+        """The network with random initial weights, drawn with the seed."""
         torch.manual_seed(self.seed)
         return self.network.build()

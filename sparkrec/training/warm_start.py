@@ -1,4 +1,4 @@
-"""Incremental training: start from an earlier model's weights, with a vocabulary that may grow."""
+"""Incremental training: starts from the weights of an earlier model; the vocabulary may grow."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from sparkrec.training.spec import TrainingSpec
 
 
 def grown_weights(spec: TrainingSpec, previous: TrainedNetwork) -> dict[str, Tensor]:
-    """An earlier model's weights, with rows for what is new at the ends of its tables.
+    """The weights of an earlier model, with new rows at the ends of its tables.
 
     Raises
     ------

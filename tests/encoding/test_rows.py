@@ -13,7 +13,7 @@ def test_says_so_where_the_lists_of_train_are_shorter_than_what_is_read(
     for read, says in ((2, False), (3, True)):
         caplog.clear()
         check_lists(train, "recent", read)
-        assert ("at most 2 items where 3 would be read" in caplog.text) == says
+        assert ("at most 2 items, but the model reads up to 3" in caplog.text) == says
     caplog.clear()
     check_lists(train, "other", 3)
     check_lists(train, "recent", 0)

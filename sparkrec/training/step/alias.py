@@ -1,4 +1,4 @@
-"""Drawing with replacement in proportion to weights, at a cost that does not depend on them.
+"""Draws with replacement in proportion to weights, in constant time per draw.
 
 Walker, "An Efficient Method for Generating Discrete Random Variables with General Distributions",
 ACM TOMS 1977; the table is built as Vose (IEEE TSE 1991) does, in time linear in its size.
@@ -17,14 +17,14 @@ Floats = npt.NDArray[np.float64]
 
 
 class AliasTable(NamedTuple):
-    """Cells of equal width: the share of each that is its own, and to whom the rest belongs."""
+    """Cells of equal width: the share of each that belongs to itself, and the owner of the rest."""
 
     own: Tensor
     alias: Tensor
 
 
 def alias_table(weights: Tensor) -> AliasTable:
-    """The table of weights [size]: none below 0, one or more above."""
+    """Build the table of weights [size]; all must be at least 0, and one must be above 0."""
     shares = weights.cpu().double().numpy()
     own, alias = _cells(shares * (len(shares) / shares.sum()))
     device = weights.device
@@ -32,7 +32,7 @@ def alias_table(weights: Tensor) -> AliasTable:
 
 
 def draw(table: AliasTable, count: int) -> Tensor:
-    """`count` places of the weights, int64, by Torch's random numbers."""
+    """Draw `count` positions of the weights, int64, with Torch's random numbers."""
     device = table.own.device
     cells = torch.randint(len(table.own), (count,), device=device)
     kept = torch.rand(count, device=device) < table.own[cells]
@@ -43,7 +43,7 @@ def draw(table: AliasTable, count: int) -> Tensor:
 def _cells(
     shares: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Fill every cell below the mean of 1 up with some of one that is above it."""
+    """Fill up every cell that is below the mean of 1 from a cell that is above it."""
     size = len(shares)
     own, alias = np.ones(size), np.arange(size)
     left = shares.copy()

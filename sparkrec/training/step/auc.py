@@ -1,11 +1,11 @@
-"""The area under the ROC curve, while training goes on."""
+"""The area under the ROC curve during training."""
 
 import torch
 from torch import Tensor
 
 
 class StreamingAUC:
-    """Area under the ROC curve of all scores so far, to the width of 1/2000 in probability."""
+    """Area under the ROC curve of all scores so far, from bins of width 1/2000 in probability."""
 
     _BINS = 2000
 
@@ -21,7 +21,7 @@ class StreamingAUC:
         self._negative += torch.bincount(bins[~is_positive], minlength=self._BINS)
 
     def value(self) -> float:
-        """The area; a half where one class is missing."""
+        """The area; 0.5 if one class is missing."""
         below = self._negative.cumsum(0) - self._negative
         pairs = self._positive.sum() * self._negative.sum()
         wins = (self._positive * (below + self._negative / 2)).sum()

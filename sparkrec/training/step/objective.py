@@ -1,4 +1,4 @@
-"""What a network is trained for: the loss of a batch of positives against other items."""
+"""Objectives: the loss of a batch of positives against other items."""
 
 import math
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ from sparkrec.nn import losses
 from sparkrec.training.settings import Loss
 from sparkrec.training.step.alias import AliasTable, alias_table, draw
 
-# Gathering a vector for each of a row's items moves as many numbers as multiplying with about
-# this many items at once costs; measured on 2 cores with vectors of 128.
+# To score the items of a row, either their vectors are gathered, or the row is multiplied with all
+# distinct items. The product is faster if there are fewer distinct items than this number times the
+# items of a row; measured on 2 cores with vectors of 128 dimensions.
 _PRODUCT_BELOW = 40
-# Positives of a batch that the AUC is measured on, and negatives of each, where candidates are
-# shared.
+# With shared candidates, the AUC is measured on this number of positives of a batch, each with this
+# number of negatives.
 _AUC_POSITIVES, _AUC_NEGATIVES = 2048, 5
-# Steps whose samples are drawn together.
+# Number of steps whose samples are drawn together.
 _STEPS_DRAWN = 64
 
 Scored = tuple[Tensor, Tensor, Tensor]
@@ -28,9 +29,9 @@ Scored = tuple[Tensor, Tensor, Tensor]
 class Objective(nn.Module):
     """A network and its loss on a batch.
 
-    `forward(batch)` gives the loss, and detached scores and labels of pairs of the batch (flat),
-    for the AUC; of a batch that is not `watched` there may be none. `positives` counts those seen
-    since it was last set to 0.
+    `forward(batch)` returns the loss, and detached scores and labels of pairs of the batch (flat),
+    for the AUC. The scores may be empty if the batch is not `watched`. `positives` is the number of
+    positives since it was last set to 0.
 
     Parameters
     ----------
@@ -39,12 +40,12 @@ class Objective(nn.Module):
     loss
         The conf's `loss:` block.
     item_features
-        Table rows of every item by dense index, [items, item width].
+        Table rows of every item by dense index, int64 [items, item width].
     item_counts
-        Training rows of every item by dense index, [items]; what in-batch and sampled negatives
-        need.
+        Number of training rows of every item by dense index, [items]; needed for in-batch and
+        sampled negatives.
     half_precision
-        Multiply in bfloat16; weights, sums and losses stay in float32.
+        Whether to multiply in bfloat16; weights, sums and losses stay in float32.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Objective(nn.Module):
         self.positives = 0
         self.watched = True
         self._drawn: list[Tensor] = []
-        # Logs of the probabilities that a row, or a draw, is not of an item.
+        # Log probabilities that the item of a training row, or of a draw, is not the given item.
         self._not_in_row = self._not_drawn = None
         self._alias: AliasTable | None = None
         # Cached logQ of every item, and the batch size it was computed for.
@@ -78,7 +79,7 @@ class Objective(nn.Module):
         self._alias = alias_table(weights)
 
     def learn(self, batch: Mapping[str, Tensor]) -> Scored:
-        """What `forward` gives, with its gradients, and no others, left in the parameters."""
+        """Compute `forward` and its gradients, which replace those of the parameters."""
         for parameter in self.network.parameters():
             parameter.grad = None
         loss, scores, labels = self(batch)
@@ -86,14 +87,16 @@ class Objective(nn.Module):
         return loss.detach(), scores, labels
 
     def begin_epoch(self) -> None:
-        """Train, and forget what a resumed run would not have: draws ahead, and the counter."""
+        """Switch to training, and reset the state that a resumed run does not have."""
         self.train()
         self.positives = 0
         self._drawn = []
 
     def contrast(self, queries: Tensor, targets: Tensor) -> Scored:
-        """Loss of query vectors [n, dim] whose positives are `targets` [n], against items that all
-        of them share: the batch's own, sampled ones beside them, or every item."""
+        """Loss of query vectors [n, dim] with positives `targets` [n] against shared candidates.
+
+        These are the items of the batch, also sampled items, or all items.
+        """
         candidates = self.candidates(targets)
         vectors = self._encode_items(self.item_features[candidates])
         return self.contrast_with(queries, vectors, targets, candidates)
@@ -101,7 +104,7 @@ class Objective(nn.Module):
     def contrast_with(
         self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
     ) -> Scored:
-        """`contrast` with the vectors of the candidates [candidates, dim] at hand."""
+        """`contrast`, with given vectors of the candidates, [candidates, dim]."""
         queries = queries / self.loss.temperature
         own = torch.searchsorted(candidates, targets)
         if self.loss.name == "softmax":
@@ -111,14 +114,14 @@ class Objective(nn.Module):
         scores = queries @ vectors.T
         positive = scores.gather(1, own[:, None])[:, 0]
         mask = candidates != targets[:, None]
-        # A row's own item stands in one of the columns.
+        # One of the columns is the positive of the row.
         loss = self._loss_of(positive, scores, mask, max(scores.shape[1] - 1, 1))
         return loss, *self._pairs_of_others(queries, vectors, own)
 
     def contrast_gradients(
         self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
     ) -> tuple[Scored, Tensor, Tensor]:
-        """What `contrast_with` gives, and the gradients of the queries and of the vectors."""
+        """The result of `contrast_with`, and the gradients of the queries and of the vectors."""
         if self.loss.name != "softmax":
             leaves = queries.detach().requires_grad_(), vectors.detach().requires_grad_()
             with torch.enable_grad():
@@ -135,7 +138,7 @@ class Objective(nn.Module):
         return (loss, scores, labels), to_queries / temperature, to_vectors
 
     def candidates(self, targets: Tensor) -> Tensor:
-        """Distinct items, ascending, with the targets among them."""
+        """The distinct candidates, ascending, including the targets."""
         match self.loss.negatives:
             case "in_batch":
                 return _distinct(targets)
@@ -146,11 +149,11 @@ class Objective(nn.Module):
                 return torch.arange(FIRST_ITEM, count, device=targets.device)
 
     def _log_q(self, candidates: Tensor, rows: int) -> Tensor | None:
-        """Log of the chance of each to be a candidate, as an item of a row or by a draw."""
+        """Log of the probability that each is a candidate, as the item of a row or by a draw."""
         if self.loss.negatives == "all" or not self.loss.log_q:
             return None
         assert self._not_in_row is not None and self._not_drawn is not None
-        if rows != self._log_q_rows:  # batches are mostly of one size
+        if rows != self._log_q_rows:  # most batches have the same size
             absent = rows * self._not_in_row
             if self.loss.negatives == "sampled":
                 absent = absent + self.loss.samples * self._not_drawn
@@ -158,7 +161,7 @@ class Objective(nn.Module):
         return self._every_log_q.index_select(0, candidates)
 
     def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor, negatives: int) -> Tensor:
-        """The loss of scores [n] and [n, columns], of which `negatives` can be true in the mask."""
+        """The loss of scores [n] and [n, columns]; at most `negatives` of a row are in the mask."""
         settings = self.loss
         if settings.elu:
             positive, negative = (F.elu(scores, settings.elu) for scores in (positive, negative))
@@ -175,7 +178,7 @@ class Objective(nn.Module):
                     positive, negative, mask, margin=settings.margin, negative_weight=weight
                 )
             case "bce":
-                # The network need not learn how many negatives a positive was given.
+                # So the network does not have to learn the number of negatives per positive.
                 odds = math.log(negatives)
                 return losses.bce_loss(positive - odds, negative - odds, mask)
             case "gbce":
@@ -186,7 +189,7 @@ class Objective(nn.Module):
                 return getattr(losses, f"{settings.name}_loss")(positive, negative, mask)
 
     def _draw(self) -> Tensor:
-        """The samples of a step: drawn for many steps at once, since that costs hardly more."""
+        """The samples of a step. They are drawn for many steps at once, which is faster."""
         if not self._drawn:
             assert self._alias is not None
             drawn = draw(self._alias, self.loss.samples * _STEPS_DRAWN)
@@ -206,7 +209,7 @@ class Objective(nn.Module):
     def _pairs_of_others(
         self, queries: Tensor, items: Tensor, positives: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Scores of some queries' positives, and of the positives of others."""
+        """Scores of some queries with their own positive and with the positives of others."""
         if not self.watched:
             return queries.new_empty(0), queries.new_empty(0)
         queries, own = queries[:_AUC_POSITIVES], positives[:_AUC_POSITIVES]
@@ -219,10 +222,10 @@ class Objective(nn.Module):
 
 
 class TwoTowerLoss(Objective):
-    """Training rows are contexts with the item that was taken.
+    """The objective for training rows that have a query and the item that was chosen.
 
-    A batch holds `user` [batch, width], `item` [batch], and, with `negatives: given`, either
-    `negatives` [batch, negatives] (0 where fewer could be drawn) or `label` [batch].
+    A batch has `user` [batch, width], `item` [batch], and, with `negatives: given`, either
+    `negatives` [batch, negatives] (0 if fewer could be drawn) or `label` [batch].
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
@@ -230,7 +233,7 @@ class TwoTowerLoss(Objective):
         if self.loss.negatives != "given":
             return self.contrast(self._encode_users(batch["user"]), batch["item"])
         if "label" in batch:
-            # The estimator lets labels through with bce alone.
+            # The estimator only accepts labels with bce.
             scores = self._scores(batch["user"], batch["item"][:, None])[:, 0]
             labels = batch["label"].to(scores.dtype)
             return losses.labelled_bce_loss(scores, labels), scores.detach(), labels
@@ -241,7 +244,7 @@ class TwoTowerLoss(Objective):
         return loss, *_pairs(positive, negative, mask)
 
     def _scores(self, users: Tensor, items: Tensor) -> Tensor:
-        """Scores of every row's items, [batch, items]. Towers run on distinct items once."""
+        """Scores of every row's items, [batch, items]. Each distinct item is encoded once."""
         distinct, inverse = torch.unique(items, return_inverse=True)
         item_vectors = self._encode_items(self.item_features[distinct])
         user_vectors = self._encode_users(users)
@@ -259,9 +262,9 @@ class TwoTowerLoss(Objective):
 
 
 class SequenceLoss(Objective):
-    """Training rows are windows of a user's items; every step is to find the item that follows.
+    """The objective for windows of a user's items; every step predicts the item that follows.
 
-    A batch holds `items` [batch, steps + 1], oldest first and 0 behind the last.
+    A batch has `items` [batch, steps + 1], oldest first, with padding (0) after the last.
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
@@ -279,7 +282,7 @@ def _distinct(items: Tensor) -> Tensor:
     """Distinct items, ascending."""
     if items.device.type != "cpu":
         return torch.unique(items)
-    # NumPy sorts few numbers several times as fast; its own `unique` puts them into a hash table.
+    # NumPy sorts a few numbers several times as fast as Torch; `np.unique` would use a hash table.
     ascending = np.sort(items.numpy())
     first = np.ones(len(ascending), np.bool_)
     np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
@@ -287,6 +290,6 @@ def _distinct(items: Tensor) -> Tensor:
 
 
 def _pairs(positive: Tensor, negative: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Detached scores of positives and of negatives that count, flat, and their labels."""
+    """Detached scores of the positives and of the negatives in the mask, flat, and their labels."""
     flat = torch.cat([positive, negative[mask]]).detach()
     return flat, (torch.arange(len(flat), device=flat.device) < len(positive)).to(flat.dtype)

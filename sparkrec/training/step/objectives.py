@@ -1,4 +1,4 @@
-"""Which objective a network is trained for."""
+"""Chooses the objective of a network."""
 
 import logging
 
@@ -20,7 +20,7 @@ def objective(
     item_counts: Tensor | None,
     training: Training,
 ) -> Objective:
-    """The objective of a network's kind."""
+    """Make the objective for a network."""
     kind: type[Objective] = TwoTowerLoss
     if isinstance(network, SequenceNetwork):
         kind = SequenceLoss
@@ -29,12 +29,12 @@ def objective(
             kind = SessionParallelLoss
     half = training.half_precision and multiplies_bfloat16(item_features.device)
     if training.half_precision and not half:
-        log.info("half_precision: this processor does not multiply bfloat16; float32 it is")
+        log.info("half_precision: this processor cannot multiply in bfloat16, so float32 is used")
     return kind(network, loss, item_features, item_counts, half)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there, and not emulated."""
+    """Whether a device multiplies bfloat16 in hardware, so that it is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     having = torch.cpu.get_capabilities()

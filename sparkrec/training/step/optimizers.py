@@ -1,4 +1,4 @@
-"""Optimizers by a parameter's kind, and how the learning rate goes."""
+"""Optimizers for dense and sparse parameters, and the schedule of the learning rate."""
 
 import math
 from collections.abc import Iterable
@@ -15,18 +15,22 @@ from sparkrec.training.step.sparse_kernels import adagrad, adagrad_rows, adam_ro
 
 
 class AdagradMomentum(torch.optim.Optimizer):
-    """Adagrad whose steps gather momentum; a sparse gradient costs its rows, not the table.
+    """Adagrad with momentum. The cost of a sparse gradient depends on its rows only.
 
     Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
-    JMLR 2011, with heavy-ball momentum, as GRU4Rec is trained. A row without a gradient stays where
-    it is: its momentum waits for its next one.
+    JMLR 2011, with heavy-ball momentum, as in GRU4Rec. A row without a gradient does not change,
+    and its momentum is used at its next gradient.
 
     Parameters
     ----------
+    params
+        The parameters to optimise.
+    lr
+        Learning rate.
     momentum
-        Share of a parameter's last step that its next one begins with, in [0, 1).
+        Fraction of the last step of a parameter that is added to its next step, in [0, 1).
     eps
-        Added under the root.
+        Added to the sum of squares under the square root.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class AdagradMomentum(torch.optim.Optimizer):
         if known is None or known.first is not state["squares"]:  # new, or restored
             velocity = state.get("velocity", parameter.detach()[:0])
             known = self._arrays[parameter] = _Arrays(parameter, state["squares"], velocity)
-        # The kernel's settings are of the table's kind, so that it computes in it.
+        # The settings have the dtype of the table, so that the kernel computes in that dtype.
         kind = known.tables[0].dtype.type
         settings = kind(group["lr"]), kind(group["momentum"]), kind(group["eps"])
         if gradient.is_sparse:
@@ -80,7 +84,7 @@ class AdagradMomentum(torch.optim.Optimizer):
 
 
 class RowAdam(torch.optim.SparseAdam):
-    """Torch's SparseAdam; on the CPU in one pass over the rows that a gradient names.
+    """Torch's SparseAdam; on the CPU it makes one pass over the rows of the gradient.
 
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. The moments of a row
     without a gradient stay as they are.
@@ -105,7 +109,7 @@ class RowAdam(torch.optim.SparseAdam):
         self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]
     ) -> None:
         state = self.state[parameter]
-        if not state:  # as SparseAdam has it
+        if not state:  # the same state as SparseAdam's
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
@@ -122,7 +126,7 @@ class RowAdam(torch.optim.SparseAdam):
 
 
 class _Arrays:
-    """A parameter and its state as the arrays that they are made of, and scratch for its rows."""
+    """The memory of a parameter and of its state as numpy arrays, and working memory."""
 
     def __init__(self, parameter: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> None:
         self.first = first
@@ -132,14 +136,14 @@ class _Arrays:
 
 
 def _rows_of(gradient: torch.Tensor) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The rows that a sparse gradient names, and theirs; a row may come more than once."""
+    """The row numbers of a sparse gradient, and their gradients; a row may occur several times."""
     return gradient._indices()[0].numpy(), gradient._values().contiguous().numpy()
 
 
 def dense_step(
     parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
 ) -> None:
-    """Adagrad in plain Torch, for any device: `state` has `squares`, and `velocity`."""
+    """A step of Adagrad in Torch, for any device. `state` has `squares`, and `velocity`."""
     squares = state["squares"].addcmul_(gradient, gradient)
     change = gradient / (squares + group["eps"]).sqrt_() * -group["lr"]
     if group["momentum"]:
@@ -178,7 +182,7 @@ def make_optimizers(network: nn.Module, training: Training) -> list[torch.optim.
 
 
 def dense_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """All parameters but the tables with sparse gradients."""
+    """All parameters except tables with sparse gradients."""
     sparse_ids = {
         id(module.weight)
         for module in network.modules()
@@ -190,7 +194,7 @@ def dense_parameters(network: nn.Module) -> list[nn.Parameter]:
 def set_learning_rate(
     optimizers: Iterable[torch.optim.Optimizer], training: Training, step: int, steps: int
 ) -> None:
-    """Give every optimizer the rate of a step."""
+    """Set the learning rate of a step in every optimizer."""
     if training.schedule == "constant" and step > training.warmup_steps + 1:
         return  # it is set already
     rate = learning_rate(training, step, steps)
@@ -200,14 +204,14 @@ def set_learning_rate(
 
 
 def learning_rate(training: Training, step: int, steps: int) -> float:
-    """The rate of a step (1, 2, ...) of a run that takes `steps` at most.
+    """The learning rate of a step (1, 2, ...) of a run with at most `steps` steps.
 
-    A refit follows the schedule of the fit that chose its length.
+    A refit uses the same schedule as the fit that chose its number of epochs.
     """
     warm = training.warmup_steps
     if step <= warm:
         return training.learning_rate * step / (warm + 1)
-    # Between 0 and 1, and neither: the last step still learns.
+    # Strictly between 0 and 1, so that the rate of the last step is not 0.
     done = (step - warm) / (max(steps, step) - warm + 1)
     match training.schedule:
         case "linear":

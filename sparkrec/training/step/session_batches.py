@@ -1,9 +1,9 @@
-"""Session-parallel mini-batches, as GRU4Rec is trained with.
+"""Session-parallel mini-batches, with which GRU4Rec is trained.
 
-Hidasi et al., ICLR 2016, section 3.1.1: every place of the batch walks through a session, one event
-a step. A place whose session is over takes the next session in the same step, and its state begins
-anew. When no session is left, a finished place closes and the others go on to their ends, so that
-every event is trained on once; the last few batches are narrower.
+Hidasi et al., ICLR 2016, section 3.1.1: every lane of the batch reads a session, one event per
+step. When its session ends, the lane starts the next session in the same step, with a new state.
+When no session is left, the lane closes and the other lanes continue to the ends of their sessions.
+So every event is trained on once, and the last batches are narrower.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,25 +17,25 @@ Ints = npt.NDArray[np.int64]
 
 
 def session_batches(batches: Iterable[dict[str, Tensor]], size: int) -> Iterator[dict[str, Tensor]]:
-    """The session-parallel batches of all sessions.
+    """Yield the session-parallel batches of all sessions.
 
     Parameters
     ----------
     batches
-        Each with `items` [sessions, width]: dense items, oldest first, 0 behind the last; two or
-        more a session.
+        Each with `items` [sessions, width]: dense item indices, oldest first, with padding (0)
+        after the last; at least two items per session.
     size
-        Places of a batch: sessions that are walked through at once.
+        Number of lanes of a batch: sessions that are trained in parallel.
 
     Yields
     ------
     dict
-        `input` and `target`, dense items [open places]; `starts`, True where the input is a
-        session's first [open places]; and `kept` [open places], where each of them stood in the
-        batch before (of one that has just opened it says nothing: there `starts` is True).
+        `input` and `target`, dense item indices [open lanes]; `starts` [open lanes], True where
+        the input is the first item of a session; and `kept` [open lanes], the number of the lane in
+        the previous batch (meaningless where `starts` is True).
     """
     sessions = _Sessions(batches)
-    # Of every open place: its session, the positions of its next event and of its last.
+    # For every open lane: its session, and the positions of its next and of its last event.
     table, ends = sessions.take(size)
     position = np.zeros(len(ends), np.int64)
     kept = every = np.arange(len(ends))
@@ -61,7 +61,7 @@ def session_batches(batches: Iterable[dict[str, Tensor]], size: int) -> Iterator
 
 
 class _Sessions:
-    """Hands out sessions in their order."""
+    """Returns sessions in their order."""
 
     def __init__(self, batches: Iterable[dict[str, Tensor]]) -> None:
         self._batches = iter(batches)
@@ -69,8 +69,14 @@ class _Sessions:
         self._next = 0
 
     def take(self, count: int) -> tuple[Ints, Ints]:
-        """Up to `count` sessions, [sessions, width] with 0 behind the last event, and the position
-        of that event, [sessions]; fewer where no more are left."""
+        """Take up to `count` sessions; fewer if no more are left.
+
+        Returns
+        -------
+        items, lasts
+            [sessions, width], with padding (0) after the last event; and the position of the last
+            event, [sessions].
+        """
         taken: list[Ints] = []
         while count:
             if self._next == len(self._items):

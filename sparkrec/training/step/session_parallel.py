@@ -1,7 +1,7 @@
-"""Session-parallel training of recurrent networks, forward and backward by hand.
+"""Session-parallel training of recurrent networks, with gradients computed without autograd.
 
-A step is so small (32 sessions, a hundred numbers each) that autograd's bookkeeping would take most
-of its time; only losses other than the softmax are left to autograd.
+A step is so small (32 sessions, 100 dimensions) that the overhead of autograd would take most of
+its time. Autograd is only used for losses other than the softmax.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from sparkrec.training.step.objective import Objective, Scored
 
 
 class SessionParallelLoss(Objective):
-    """Trains on session-parallel batches (see `session_batches`); states are carried from one to
-    the next, gradients are not.
+    """Trains on session-parallel batches (see `session_batches`).
 
-    A batch holds `input`, `target`, `starts` and `kept`, [open places].
+    States are carried from one batch to the next, but gradients do not flow through them. A batch
+    has `input`, `target`, `starts` and `kept`, each [open lanes].
     """
 
     network: RecurrentNetwork
@@ -33,7 +33,7 @@ class SessionParallelLoss(Objective):
 
     @torch.no_grad()
     def learn(self, batch: Mapping[str, Tensor]) -> Scored:
-        """What `Objective.learn` does, from the states that the step before has left."""
+        """As `Objective.learn`, starting from the states of the previous step."""
         network = self.network
         read, found = cast(ItemTable, network.items), cast(ItemTable, network.found_items)
         layers = cast(Sequence[nn.GRU], network.layers)
@@ -45,7 +45,7 @@ class SessionParallelLoss(Objective):
             steps.append(gru_cell.forward(layer, below, state))
             below, mask = _dropped(steps[-1].after, network.dropout_hidden)
             masks.append(mask)
-            after.append(below)  # as its authors do, the state goes on without what was dropped
+            after.append(below)  # as in the authors' code, the state after dropout is carried on
         self._states = after
         self.positives += len(below)
 
@@ -58,8 +58,8 @@ class SessionParallelLoss(Objective):
         gradient = gradient[:, : layers[-1].hidden_size]
         self._widest = max(self._widest, len(below))
         if len(below) < self._widest:
-            # The last sessions of an epoch weigh what they did in a full batch, or a few events
-            # would undo what many taught.
+            # The last sessions of an epoch have the weight that they would have in a full batch.
+            # Otherwise the few events of a narrow batch would have too much weight.
             share = len(below) / self._widest
             gradient, to_vectors = gradient * share, to_vectors * share
         for layer, step, mask in zip(
@@ -70,13 +70,13 @@ class SessionParallelLoss(Objective):
         return scored
 
     def _states_before(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
-        """The states of the places that are still open, zeros where a session begins."""
+        """The states of the lanes that are still open, zeros where a session begins."""
         starts = batch["starts"]
         if self._states is None:
             widths = [layer.hidden_size for layer in cast(Sequence[nn.GRU], self.network.layers)]
             return [self.item_features.new_zeros(len(starts), width).float() for width in widths]
         going_on = ~starts[:, None]
-        if len(starts) == len(self._states[0]):  # no place has closed
+        if len(starts) == len(self._states[0]):  # no lane has closed
             return [state * going_on for state in self._states]
         return [state[batch["kept"]] * going_on for state in self._states]
 
@@ -106,7 +106,7 @@ def _leave(table: ItemTable, rows: Tensor, gradients: Tensor) -> None:
 
 
 def _dropped(values: Tensor, share: float) -> tuple[Tensor, Tensor | None]:
-    """Values with some dropped and the others scaled, and what they were multiplied with."""
+    """Apply dropout; returns the values and the mask with which they were multiplied."""
     if not share:
         return values, None
     mask = torch.empty_like(values).bernoulli_(1 - share).div_(1 - share)

@@ -1,8 +1,8 @@
-"""Steps of Adagrad and Adam, in one pass over what they change.
+"""Steps of Adagrad and Adam, in one pass over the numbers that change.
 
-The gradient of a table names rows [n], with a gradient each [n, dim]; a row may be named more than
-once, and its gradients are then summed. `last`, [table], is scratch: -1 everywhere, before and
-after.
+The gradient of a table has row numbers [n] and a gradient for each [n, dim]. If a row occurs
+several times, its gradients are summed. `last`, [table], is working memory: -1 everywhere, before
+and after a step.
 """
 
 from typing import Any
@@ -88,9 +88,9 @@ def adam_rows(
     Parameters
     ----------
     rate
-        Of this step, with what makes up for moments that began at zero.
+        Learning rate of this step, including the bias correction of the moments.
     keep_mean, keep_square
-        Shares of the old moments that stay.
+        Decay rates of the moments (beta1 and beta2).
     """
     one = weights.dtype.type(1)
     new_mean, new_square = one - keep_mean, one - keep_square
@@ -111,7 +111,7 @@ def adam_rows(
 
 @compiled
 def _chains(rows: Ints, last: Ints) -> Ints:
-    """Places of the same row as a chain: the one before each, or -1; `last` has each row's last."""
+    """Link the places of the same row: the previous place of each, or -1; `last` has the last."""
     before = np.empty(len(rows), np.int64)
     for place in range(len(rows)):
         before[place] = last[rows[place]]
@@ -121,7 +121,7 @@ def _chains(rows: Ints, last: Ints) -> Ints:
 
 @compiled
 def _total(place: int, before: Ints, gradients: Floats, summed: Floats) -> Floats:
-    """The sum of the gradients of a chain that ends at a place; `summed` [dim] is room for it."""
+    """The sum of the gradients of a chain that ends at a place; `summed` [dim] holds the result."""
     other = before[place]
     if other < 0:
         return gradients[place]
