@@ -1,6 +1,7 @@
 """The items that a model knows: raw ids in dense order, and their counts. Imports no Spark."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,14 @@ class Catalogue:
     def __getstate__(self) -> dict[str, Any]:
         return {"ids": self.ids, "counts": self.counts, "_lookup": None}
 
-    @property
+    @cached_property
     def order(self) -> Ints:
         """The rank of each item among the sorted raw ids, int64 [items]; it breaks ties."""
         rank = np.empty(len(self.ids), np.int64)
         rank[np.asarray(pa.compute.sort_indices(self.ids))] = np.arange(len(self.ids))
         return rank
 
-    @property
+    @cached_property
     def popular(self) -> Ints:
         """Item numbers (from 0) by count, largest first, ties by raw id."""
         return np.lexsort((self.order, -self.counts)).astype(np.int64)

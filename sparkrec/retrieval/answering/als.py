@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.io import storage
 from sparkrec.retrieval.answering.fold_in import FoldIn, Objective, Weighting
-from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, ragged_items
+from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher
 from sparkrec.retrieval.search.topk import Floats, Ints, best_of
 
 # Column of a user's own vector, array<float> [rank].
@@ -64,7 +64,7 @@ class ALSSearcher(Searcher):
     def vectors(self, batch: pa.RecordBatch) -> tuple[Floats, Mask]:
         """float32 [rows, rank], and the rows of which something is known; zeros elsewhere."""
         known, own = self._own(batch)
-        rows, items = ragged_items(batch.column(self.history), self.catalogue)
+        rows, items = self.history_items(batch, self.history)
         rows, items = rows[~known[rows]], items[~known[rows]]
         vectors = self.fold_in.solve(self.weighting.ratings(rows, items), batch.num_rows)
         vectors[known] = own
@@ -91,7 +91,7 @@ class ALSSearcher(Searcher):
 
     def answers(self, batch: pa.RecordBatch) -> Mask:
         """Rows whose user train had, or whose history has an item of train."""
-        rows, _ = ragged_items(batch.column(self.history), self.catalogue)
+        rows, _ = self.history_items(batch, self.history)
         known, _ = self._own(batch)
         known[rows] = True
         return known

@@ -13,7 +13,7 @@ from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.io import storage
 from sparkrec.io.arrow import read_parquet, write_parquet
 from sparkrec.retrieval.answering.merge import Filler, Ragged, Table, merge
-from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, ragged_items
+from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 # Neighbours of every item, int32 [items, K] with -1 for none, and their similarities.
@@ -86,7 +86,7 @@ class NeighbourSearcher(Searcher):
         return cls(*read_neighbours(folder), params["history_col"], weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spare": []}
+        return {**super().__getstate__(), "_spare": []}
 
     def search(
         self,
@@ -96,7 +96,7 @@ class NeighbourSearcher(Searcher):
         allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
         nothing = np.zeros(0, np.int64)
-        history = ragged_items(batch.column(self.history), self.catalogue)
+        history = self.history_items(batch, self.history)
         filler = self._filler
         if allowed is not None:
             places = np.flatnonzero(allowed[filler.items])
@@ -120,7 +120,7 @@ class NeighbourSearcher(Searcher):
 
     def answers(self, batch: pa.RecordBatch) -> Mask:
         known = np.zeros(batch.num_rows, bool)
-        known[ragged_items(batch.column(self.history), self.catalogue)[0]] = True
+        known[self.history_items(batch, self.history)[0]] = True
         return known
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.io import storage
-from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, popular_items, ragged_items
+from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher, popular_items
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 
@@ -33,7 +33,7 @@ class PersonalTopSearcher(Searcher):
         allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
         k = min(k, len(self.catalogue))
-        rows, items = ragged_items(batch.column(self.history), self.catalogue)
+        rows, items = self.history_items(batch, self.history)
         if allowed is not None:
             rows, items = rows[allowed[items]], items[allowed[items]]
         # Histories are oldest first: the last occurrence of a pair is its latest.

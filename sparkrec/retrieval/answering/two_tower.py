@@ -98,7 +98,7 @@ class TwoTowerSearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         index = (self.index.to_bytes(), self.index.settings)
-        return self.__dict__ | {"index": index, "_encoded": None}
+        return super().__getstate__() | {"index": index, "_encoded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         content, settings = state["index"]

@@ -58,6 +58,11 @@ class Searcher:
     """Queries in, scored items out. Must be picklable."""
 
     catalogue: Catalogue
+    # The history that was looked up last: excluding seen items, `search` and `answers` ask for it.
+    _looked_up: tuple[pa.RecordBatch, str, Pairs] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_looked_up": None}
 
     @classmethod
     def restore(cls, folder: str, description: dict[str, Any]) -> "Searcher":
@@ -73,6 +78,15 @@ class Searcher:
         It does in this process what the model's `prepare_queries` does on Spark.
         """
         return queries
+
+    def history_items(self, batch: pa.RecordBatch, column: str) -> Pairs:
+        """`ragged_items` of a column of a batch, looked up once."""
+        # A local name: another thread may ask for another batch meanwhile.
+        known = self._looked_up
+        if known is None or known[0] is not batch or known[1] != column:
+            known = batch, column, ragged_items(batch.column(column), self.catalogue)
+            self._looked_up = known
+        return known[2]
 
     def search(
         self, batch: pa.RecordBatch, k: int, seen: Pairs | None, allowed: Mask | None
@@ -99,9 +113,8 @@ def search_batch(
         `options.allowed(searcher.catalogue)`, computed once for many batches.
     """
     seen = None
-    history = batch.schema.get_field_index(options.history)
-    if options.exclude_seen and history >= 0:
-        seen = ragged_items(batch.column(history), searcher.catalogue)
+    if options.exclude_seen and options.history in batch.schema.names:
+        seen = searcher.history_items(batch, options.history)
     scores, items = searcher.search(batch, options.k, seen, allowed)
     if options.fallback:
         unanswered = np.flatnonzero(~searcher.answers(batch))
