@@ -105,14 +105,8 @@ class RetrievalParams(Params):
     @property
     def search_options(self) -> SearchOptions:
         """What a searcher is asked for."""
-        candidates = self.get("candidates")
-        return SearchOptions(
-            k=self.get("k"),
-            exclude_seen=self.get("exclude_seen"),
-            history=self.get("history_col"),
-            candidates=None if candidates is None else tuple(candidates),
-            fallback=self.get("fallback") == "global_hot",
-        )
+        names = ("k", "exclude_seen", "history_col", "candidates", "fallback")
+        return SearchOptions.of_params({name: self.get(name) for name in names})
 
 
 class ConfigParams(RetrievalParams):

@@ -104,12 +104,5 @@ def load(path: str) -> Answerer:
         raise StorageError(f"{path}: {error}") from None
     if not issubclass(found, Searcher):
         raise StorageError(f"{path} is no saved model: its searcher is {description['searcher']}")
-    params = description["params"]
-    options = SearchOptions(
-        k=params["k"],
-        exclude_seen=params["exclude_seen"],
-        history=params["history_col"],
-        candidates=None if params["candidates"] is None else tuple(params["candidates"]),
-        fallback=params["fallback"] == "global_hot",
-    )
+    options = SearchOptions.of_params(description["params"])
     return Answerer(found.restore(path, description), options)

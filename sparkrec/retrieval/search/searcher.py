@@ -4,6 +4,7 @@ A searcher is the part of a saved model that answers. It runs without Spark, on 
 any other process.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,18 @@ class SearchOptions:
     history: str = "history"
     candidates: tuple[object, ...] | None = None
     fallback: bool = True
+
+    @classmethod
+    def of_params(cls, params: Mapping[str, Any]) -> "SearchOptions":
+        """What the params of a retriever ask for, by their names."""
+        candidates = params["candidates"]
+        return cls(
+            k=params["k"],
+            exclude_seen=params["exclude_seen"],
+            history=params["history_col"],
+            candidates=None if candidates is None else tuple(candidates),
+            fallback=params["fallback"] == "global_hot",
+        )
 
     def allowed(self, catalogue: Catalogue) -> Mask | None:
         """[items]: which items are candidates; None where all are."""
