@@ -1,4 +1,4 @@
-"""What every retriever can do, counted or neural: fit, transform, save, load.
+"""The interface of every retriever, count-based or neural: fit, transform, save, load.
 
 Every one is a `pyspark.ml` Estimator and Model with snake_case params:
 ``estimator.fit(train) -> model``; ``model.transform(queries)`` adds `recommended`;
@@ -66,7 +66,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
     """
 
     searcher_class: ClassVar[type[Searcher]]
-    # Params that a loaded model takes from a conf, since they say how it is asked.
+    # Params that `mode: [infer]` takes from the conf, because they affect answers, not training.
     query_params: ClassVar[tuple[str, ...]] = ()
 
     catalogue: Catalogue
@@ -74,7 +74,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
 
     @property
     def fit_report(self) -> dict[str, Any]:
-        """What is known of the fit: `seconds` of its parts, and the model's own entries."""
+        """Facts about the fit: `seconds` of its parts, and the model's own entries."""
         return {}
 
     @property
@@ -98,7 +98,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         return queries
 
     def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
-        """Tables of the model for people and other systems, by the folder of a run they go to."""
+        """Tables that a run exports for people and other systems, by the name of their folder."""
         return {}
 
     def _transform(self, dataset: DataFrame) -> DataFrame:

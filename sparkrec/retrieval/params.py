@@ -83,7 +83,7 @@ class RetrievalParams(Params):
         return self
 
     def explainParam(self, param: str | Param[Any]) -> str:  # noqa: N802  pyspark's name
-        """A param's name, meaning, default and value; pyspark's own fails on tuples."""
+        """A param's name, meaning, default and value. pyspark's own method fails on tuples."""
         found = self._resolveParam(param)
         values = []
         if self.hasDefault(found):
@@ -199,7 +199,7 @@ class ConfigParams(RetrievalParams):
         return self
 
     def _copyValues(self, to: Any, extra: Any = None) -> Any:  # noqa: N802  pyspark's name
-        """Give the model those params that it has; the others belong to training."""
+        """Copy the params that the model has; the others belong to training."""
         for param, value in self.extractParamMap(extra).items():
             if to.hasParam(param.name):
                 to._set(**{param.name: value})

@@ -54,7 +54,7 @@ class ALSSearcher(Searcher):
 
     @classmethod
     def restore(cls, folder: str, description: dict[str, Any]) -> "ALSSearcher":
-        """The searcher that folds in the history of every query, those of train's users too.
+        """A searcher that folds in every query's history, also those of train's users.
 
         The users' own vectors are a table for Spark, which is not read here.
         """
@@ -62,7 +62,7 @@ class ALSSearcher(Searcher):
         return als_searcher(catalogue, vectors, description["mean_rating"], description["params"])
 
     def vectors(self, batch: pa.RecordBatch) -> tuple[Floats, Mask]:
-        """float32 [rows, rank], and the rows of which something is known; zeros elsewhere."""
+        """User vectors, float32 [rows, rank], and which rows have one; the others are zeros."""
         known, own = self._own(batch)
         rows, items = self.history_items(batch, self.history)
         rows, items = rows[~known[rows]], items[~known[rows]]
@@ -78,7 +78,7 @@ class ALSSearcher(Searcher):
         seen: Pairs | None,
         allowed: Mask | None,
     ) -> tuple[Floats, Ints]:
-        """The best items by inner product; none where nothing is known."""
+        """The best items by inner product; no items for rows without a vector."""
         vectors, known = self.vectors(batch)
         items = self.fold_in.item_vectors
 
@@ -90,14 +90,14 @@ class ALSSearcher(Searcher):
         return best_of(scores, len(vectors), k, self.catalogue.order, seen, allowed)
 
     def answers(self, batch: pa.RecordBatch) -> Mask:
-        """Rows whose user train had, or whose history has an item of train."""
+        """Rows whose user is in train, or whose history has an item of train."""
         rows, _ = self.history_items(batch, self.history)
         known, _ = self._own(batch)
         known[rows] = True
         return known
 
     def _own(self, batch: pa.RecordBatch) -> tuple[Mask, Floats]:
-        """Which rows bring their user's vector from training, and these vectors."""
+        """Which rows have their user's vector from training, and these vectors."""
         rank = self.fold_in.item_vectors.shape[1]
         if FACTOR not in batch.schema.names:
             return np.zeros(batch.num_rows, bool), np.zeros((0, rank), np.float32)

@@ -115,7 +115,7 @@ def _nonnegative(left: Doubles, right: Doubles) -> Doubles:
 
 @dataclass(frozen=True)
 class Weighting:
-    """What the events of a history are taken for.
+    """How the events of a history become ratings.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Weighting:
             kept = np.sort(_last_of_each(rows, items)[0])
             rows, items = rows[kept], items[kept]
         ages = np.searchsorted(rows, rows, side="right") - 1 - np.arange(len(rows))
-        # decay**a becomes 0 in the end.
+        # For old events decay**age underflows to 0.
         weights = np.float64(self.decay) ** ages
         counted = weights > 0
         if self.max_history:
@@ -153,7 +153,7 @@ class Weighting:
 
 
 def _last_of_each(rows: Ints, items: Ints) -> tuple[Ints, Ints]:
-    """Place of the last event of each (row, item), by row; and each event's number among these."""
+    """Index of the last event of each (row, item), by row, and the group of each event."""
     keys = (rows * (items.max(initial=0) + 1) + items)[::-1]
     _, first, pair = np.unique(keys, return_index=True, return_inverse=True)
     return len(keys) - 1 - first, pair[::-1]

@@ -42,7 +42,7 @@ class Ragged(NamedTuple):
 
 
 class Filler(NamedTuple):
-    """What is given where neighbours are too few: items, best first, and their scores."""
+    """Items that fill lists with too few neighbours, best first, and their scores."""
 
     items: Numbers
     scores: Floats
@@ -91,7 +91,7 @@ def merge(
         stop = histories.starts[query + 1]
         start = max(histories.starts[query], stop - len(weights))
         size = _add_up(table, histories.items[start:stop], weights, sums, touched)
-        # From here on -inf marks what must not be given, or is given already.
+        # From here on, -inf marks items that are excluded or already in the list.
         for item in seen.items[seen.starts[query] : seen.starts[query + 1]]:
             if sums[item] == 0:
                 touched[size] = item
@@ -133,7 +133,7 @@ def _most_touched(table: Table, histories: Ragged, ages: int, seen: Ragged) -> i
 
 @compiled
 def _add_up(table: Table, history: Ints, weights: Doubles, sums: Doubles, touched: Numbers) -> int:
-    """Add to `sums` what the neighbours of a history score; the length of the list `touched`.
+    """Add the scores of a history's neighbours to `sums`; returns the length of the list `touched`.
 
     An item is listed again if its sum comes back to 0.
     """
@@ -149,7 +149,7 @@ def _add_up(table: Table, history: Ints, weights: Doubles, sums: Doubles, touche
         for column in range(len(neighbours)):
             other = neighbours[column]
             if other >= 0:
-                # No branch: whether an item is touched for the first time cannot be predicted.
+                # Without a branch, since the CPU cannot predict which items are new.
                 before = sums[other]
                 touched[size] = other
                 size += before == 0

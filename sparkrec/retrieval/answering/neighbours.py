@@ -73,7 +73,7 @@ class NeighbourSearcher(Searcher):
         self.history, self.weights = history, weights
         self._order = catalogue.order.astype(np.int32)
         self._by_order = np.argsort(self._order).astype(np.int32)
-        # Popular items score less than any neighbour, and the same whoever asks.
+        # Popular items score less than any neighbour; their scores are the same for all queries.
         ranks = np.arange(len(catalogue), dtype=np.float32)
         self._filler = Filler(catalogue.popular.astype(np.int32), -1 - ranks)
         # Accumulators that no call is using.

@@ -14,7 +14,7 @@ from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import Reads, TowerInput, TwoTowerNetwork, require_network
 from sparkrec.retrieval.search.topk import Floats, Ints
 
-# Rows that are encoded at once; of histories fewer, since every step is a vector while it is read.
+# Batch sizes for encoding. Histories take smaller batches, because every step holds a vector.
 _ROWS, _HISTORIES = 4096, 256
 
 
@@ -90,7 +90,7 @@ class TrainedNetwork:
         """User-side rows [queries, width] to float32 [queries, dim]."""
         if not isinstance(self.module, SequenceNetwork):
             return _in_parts(self.module.encode_users, features, _ROWS)
-        # Histories of like length together: a part takes as many steps as its longest history.
+        # Sorted by length: a batch takes as many steps as its longest history.
         order = np.argsort((features != 0).sum(axis=1), kind="stable")
         vectors = _in_parts(self.module.encode_users, features[order], _HISTORIES)
         back = np.empty_like(vectors)

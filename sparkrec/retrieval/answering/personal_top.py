@@ -58,7 +58,7 @@ class PersonalTopSearcher(Searcher):
         seen: Pairs | None,
         allowed: Mask | None,
     ) -> None:
-        """Popular items, with a score below any count, in the places that are left."""
+        """Fill the remaining places with popular items, whose scores are below any count."""
         rows, k = found.shape
         given_row, given_place = np.nonzero(found >= 0)
         given = (given_row, found[given_row, given_place])

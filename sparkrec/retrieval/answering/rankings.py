@@ -1,4 +1,4 @@
-"""Ranked lists of items, one for everyone or one a segment, as Global Hot makes them."""
+"""Ranked lists of items as Global Hot makes them: one for all users, or one per segment."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +59,7 @@ class Ranking:
         )
 
     def first_free(self, rows: int, k: int, taken: Pairs) -> tuple[Ints, Ints, Ints]:
-        """The best k items for each of some rows, but for the (row, item) pairs `taken`.
+        """The best k items for each row, except the (row, item) pairs `taken`.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class RankingSearcher(Searcher):
         scores = np.full((batch.num_rows, k), -np.inf, np.float32)
         items = np.full((batch.num_rows, k), -1, np.int64)
         segments = self._segments(batch)
-        # The rows of a segment one after another, with what each has seen.
+        # Rows grouped by segment, each with its seen items.
         rows = np.argsort(segments, kind="stable")
         lines = taken = np.zeros(0, np.int64)
         if seen is not None:
@@ -187,7 +187,7 @@ class RankingSearcher(Searcher):
         return np.asarray(numbers, np.int64)
 
     def _head(self, number: int, size: int, allowed: Mask | None) -> Ranking:
-        """The first items of a segment's list with the overall list behind it."""
+        """The first items of a segment's list, followed by the overall list."""
         if number == OVERALL:
             ranking = self.overall
         else:

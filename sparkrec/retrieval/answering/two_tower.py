@@ -26,7 +26,7 @@ _VECTORS, _INDEX, _ITEMS = "vectors.safetensors", "index.faiss", "items.parquet"
 
 @dataclass(frozen=True, eq=False)
 class TwoTowerParts:
-    """Everything that a trained two-tower model is made of, as its folder has it."""
+    """All parts of a trained two-tower model, as stored in its folder."""
 
     network: TrainedNetwork
     catalogue: Catalogue

@@ -19,7 +19,7 @@ def _worse(item: int, score: float, than_item: int, than_score: float) -> bool:
 
 @compiled
 def _sift(items: Numbers, scores: Scores, size: int, item: int, score: float) -> None:
-    """Put an entry in the place of the top."""
+    """Replace the top of the heap."""
     i = 0
     while 2 * i + 1 < size:
         down = 2 * i + 1

@@ -19,8 +19,8 @@ from sparkrec.errors import ConfigError
 from sparkrec.retrieval.search.settings import INDEX_KINDS, Retrieval
 from sparkrec.retrieval.search.topk import Floats, Ints, best_of
 
-# Items found beyond k, at most. A query that has seen more rarely has as many among its best, and
-# a user with a long history must not make all others of the batch dear.
+# The most items to search for beyond k. A query that has seen more rarely has all of them among its
+# best, and one long history must not slow down the whole batch.
 _MOST_BEYOND = 256
 
 
@@ -68,7 +68,7 @@ class VectorIndex:
 
     @classmethod
     def from_bytes(cls, content: bytes, settings: Retrieval, order: Ints) -> "VectorIndex":
-        """The index that `to_bytes` wrote down."""
+        """The index from the bytes of `to_bytes`."""
         index = faiss.deserialize_index(np.frombuffer(content, np.uint8))
         return cls(index, settings, order)
 
@@ -159,7 +159,7 @@ def _selector(mask: npt.NDArray[np.bool_]) -> Any:
 def _first_unseen(
     scores: Floats, found: Ints, starts: Ints, seen: Ints, items: int, k: int
 ) -> tuple[Floats, Ints, npt.NDArray[np.bool_]]:
-    """The first k of each row that the row has not seen, and whether seen items left it short.
+    """The first k unseen items of each row, and whether the row has fewer than k.
 
     Parameters
     ----------

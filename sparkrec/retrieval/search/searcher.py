@@ -71,7 +71,7 @@ class Searcher:
     """Queries in, scored items out. Must be picklable."""
 
     catalogue: Catalogue
-    # The history that was looked up last: excluding seen items, `search` and `answers` ask for it.
+    # The last history looked up: `search`, `answers` and the exclusion of seen items all read it.
     _looked_up: tuple[pa.RecordBatch, str, Pairs] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Searcher:
         raise NotImplementedError
 
     def use_one_thread(self) -> None:
-        """Compute in one thread from now on; called in Spark's Python workers, one a core."""
+        """Use one thread from now on; called in Spark's Python workers, one per core."""
 
     def prepare(self, queries: pa.Table) -> pa.Table:
         """Queries with all that `search` reads.
@@ -94,7 +94,7 @@ class Searcher:
 
     def history_items(self, batch: pa.RecordBatch, column: str) -> Pairs:
         """`ragged_items` of a column of a batch, looked up once."""
-        # A local name: another thread may ask for another batch meanwhile.
+        # A local variable, because another thread may replace the attribute.
         known = self._looked_up
         if known is None or known[0] is not batch or known[1] != column:
             known = batch, column, ragged_items(batch.column(column), self.catalogue)
@@ -155,7 +155,7 @@ def popular_items(
     count: int,
     k: int,
 ) -> tuple[Ints, Floats]:
-    """The most popular items for some rows of a batch, those seen left out; items and counts."""
+    """The most popular unseen items for some rows of a batch: items and counts."""
     popular = catalogue.popular
     if allowed is not None:
         popular = popular[allowed[popular]]
@@ -171,7 +171,7 @@ def popular_items(
         line[rows] = np.arange(count)
         hit = (place[seen[1]] >= 0) & (line[seen[0]] >= 0)
         free[line[seen[0][hit]], place[seen[1][hit]]] = False
-    # The free places of each row first, in their order.
+    # Unseen items of each row first, in their order.
     chosen = np.argsort(~free, axis=1, kind="stable")[:, :k]
     items = np.full((count, k), -1, np.int64)
     scores = np.full((count, k), -np.inf, np.float32)
