@@ -21,14 +21,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.baselines.item_to_item._gather import gathered, order_columns
-from sparkrec.baselines.item_to_item._user_rows import How, Ints, Numbers, UserRows
+from sparkrec.baselines.item_to_item._user_rows import How, Numbers, UserRows
 from sparkrec.columns import Columns
-from sparkrec.compiled import compiled
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.session import slots
 
 Scores = npt.NDArray[np.float64]
-Bits = npt.NDArray[np.bool_]
 # Items [items], their neighbours [items, K] (-1 where there are fewer than K), and the scores of
 # the neighbours [items, K].
 Found = tuple[Numbers, Numbers, Scores]
@@ -97,7 +95,7 @@ def spread(
         context = TaskContext.get()
         source = context.partitionId() if context else 0
         for block in range(blocks):
-            mine = _of_block(rows, block_of, block)
+            mine = rows.of_block(block_of, block)
             for i, message in enumerate(_cut(mine, _MESSAGE_ITEMS)):
                 first = totals if i == 0 else None
                 yield _message(block, source, first, message.to_bytes())
@@ -231,15 +229,6 @@ def collect_neighbours(solved: DataFrame, items: int, width: int) -> tuple[Numbe
 # ------------------------------------------------------------------------------------ helpers
 
 
-def _of_block(rows: UserRows, block_of: Numbers, block: int) -> UserRows:
-    """The users with an item of the block.
-
-    A function that Spark sends to the workers must not name a compiled one itself: it would be sent
-    without its cache.
-    """
-    return rows.take(np.flatnonzero(_touched(rows.indptr, rows.items, block_of, block)))
-
-
 def _multiple(least: float, factor: int) -> int:
     return max(1, int(np.ceil(least / factor))) * factor
 
@@ -293,15 +282,3 @@ def _as_batch(items: Numbers, neighbours: Numbers, scores: Scores) -> pa.RecordB
         ],
         ["item", "neighbours", "scores"],
     )
-
-
-@compiled
-def _touched(indptr: Ints, items: Numbers, block_of: Numbers, block: int) -> Bits:
-    """Whether each user has an item of the block, [users]."""
-    touched = np.zeros(len(indptr) - 1, np.bool_)
-    for user in range(len(touched)):
-        for i in range(indptr[user], indptr[user + 1]):
-            if block_of[items[i]] == block:
-                touched[user] = True
-                break
-    return touched

@@ -18,6 +18,7 @@ from sparkrec.splitmix64 import Words, mixed
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.bool_]
 Order = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 How = Literal["recent", "sampled"]
@@ -60,6 +61,10 @@ class UserRows:
         items = np.empty(indptr[-1], np.int32)
         _copy_rows(self.indptr, self.items, users, indptr, items)
         return UserRows(indptr, items)
+
+    def of_block(self, block_of: Numbers, block: int) -> "UserRows":
+        """The rows of the users who have an item of a block; `block_of` is int32 [items]."""
+        return self.take(np.flatnonzero(_touched(self.indptr, self.items, block_of, block)))
 
     @classmethod
     def concatenate(cls, parts: list["UserRows"]) -> "UserRows":
@@ -205,3 +210,15 @@ def _copy_rows(indptr: Ints, items: Numbers, users: Ints, target: Ints, out: Num
         start = indptr[users[row]]
         for i in range(target[row + 1] - target[row]):
             out[target[row] + i] = items[start + i]
+
+
+@compiled
+def _touched(indptr: Ints, items: Numbers, block_of: Numbers, block: int) -> Bits:
+    """Whether each user has an item of the block, [users]."""
+    touched = np.zeros(len(indptr) - 1, np.bool_)
+    for user in range(len(touched)):
+        for i in range(indptr[user], indptr[user + 1]):
+            if block_of[items[i]] == block:
+                touched[user] = True
+                break
+    return touched
