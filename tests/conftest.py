@@ -12,8 +12,8 @@ from sparkrec.io.s3 import _client as s3_client
 from sparkrec.session import open_session
 
 # Jobs of a few rows: compiling takes longer than running. So the JVM compiles lightly (and
-# gets more than the small code cache that this has by default), and Spark interprets expressions.
-# Jobs that run as commands, in `make test-all`, have Spark's defaults.
+# gets more than the small code cache that this has by default), and Spark interprets expressions
+# and plans each query once. Jobs that run as commands, in `make test-all`, have Spark's defaults.
 FEW_ROWS = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
     "-XX:+UseSerialGC -Xms1g -Xmn400m",

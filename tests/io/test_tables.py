@@ -92,7 +92,7 @@ def test_not_a_table(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^input\.test: .*model holds no .*txt is not a Parquet"):
         read_table(spark, str(tmp_path / "model"), "input.test")
     with publish(str(tmp_path / "run"), "job") as staging:
-        storage.write_bytes(f"{staging}/work/x", b"x")
+        storage.write_bytes(f"{staging}/deep/x", b"x")
     with pytest.raises(DataError, match=r"^input\.test: .*run holds no parquet table"):
         read_table(spark, str(tmp_path / "run"), "input.test")
 

@@ -187,7 +187,7 @@ def queries(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame([*own, *odd], QUERY).coalesce(1).cache()
 
 
-# What these do differs from others in little; they are left to `make test-all`.
+# Similar to the other cases, and left to `make test-all`.
 ALIKE = {"global_hot", "simplex", "hrm", "sasrec"}
 
 
