@@ -18,7 +18,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
-from sparkrec.jvm import quiet_start
+from sparkrec.jvm import hush_repeated_errors, quiet_start
 from sparkrec.shipping import imports_the_same, module_zip
 
 _DEFAULTS = {
@@ -113,6 +113,8 @@ def open_session(
         with start:
             session = builder.getOrCreate()
             session.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
+            if not verbose:
+                hush_repeated_errors(session.sparkContext)
     except (Py4JJavaError, PySparkRuntimeError) as error:
         if isinstance(error, Py4JJavaError):
             reason = str(error.java_exception.getMessage() or error.java_exception.toString())

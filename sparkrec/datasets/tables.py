@@ -6,6 +6,8 @@ silently: rows that are left out are counted by reason, and if there are more ba
 """
 
 import datetime as dt
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +28,9 @@ from sparkrec.datasets.raw.sources import (
     require,
 )
 from sparkrec.errors import DataError
+from sparkrec.read_errors import unreadable_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,9 @@ class PrepareOwn:
         Root of the tables `events`, `users` and `items`.
     max_bad_rows
         Maximum number of bad rows of a raw table; they are left out. With more the job fails.
+    max_bad_files
+        Maximum number of raw files that cannot be read, such as parquet that is damaged or cut
+        short. Each is left out as a whole, named in the log, and counted. With more the job fails.
     """
 
     job: Literal["prepare"]
@@ -80,12 +88,14 @@ class PrepareOwn:
     output_path: str
     columns: Columns = field(default_factory=Columns)
     max_bad_rows: int = 0
+    max_bad_files: int = 0
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.max_bad_rows < 0:
-            raise ValueError("max_bad_rows must be 0 or more")
+        for name in ("max_bad_rows", "max_bad_files"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more")
 
 
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
@@ -105,18 +115,25 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     DataError
         A mapped column is missing or has a type that is not possible for an id; there are more bad
         rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
-        a rating that is not a number, or with another number of fields than the header); or no
-        event is left.
+        a rating that is not a number, or with another number of fields than the header); more
+        files than `max_bad_files` cannot be read; or no event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config.output_path, names, config.job, config.overwrite)
-    try:
-        return _prepare(spark, config)
-    except Exception as error:
-        explained = explain_read_error(error)
-        if explained is None:
-            raise
-        raise explained from None
+    bad_files: list[str] = []
+    while True:
+        try:
+            return _prepare(spark, config, bad_files)
+        except Exception as error:
+            bad = unreadable_file(error)
+            if bad is not None and not bad.removed and len(bad_files) < config.max_bad_files:
+                log.warning("left out a file: %s", bad)
+                bad_files.append(bad.path)
+                continue
+            explained = explain_read_error(error)
+            if explained is None:
+                raise
+            raise explained from None
 
 
 @dataclass(frozen=True)
@@ -143,9 +160,16 @@ class ReadEvents:
 
 
 def read_events(
-    spark: SparkSession, source: EventsSource, names: Columns, max_bad_rows: int, key: str
+    spark: SparkSession,
+    source: EventsSource,
+    names: Columns,
+    max_bad_rows: int,
+    key: str,
+    without: Collection[str] = (),
 ) -> ReadEvents:
-    """Read raw events; `key` is the key of the source in the conf, for messages.
+    """Read raw events, except those of the files `without`.
+
+    `key` is the key of the source in the conf, for messages.
 
     Raises
     ------
@@ -154,7 +178,7 @@ def read_events(
     DataError
         There are more bad rows than `max_bad_rows`, or no event is left.
     """
-    parsed = parse_events(spark, source, names)
+    parsed = parse_events(spark, source, names, without)
     usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
     good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
     read = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
@@ -169,12 +193,14 @@ def read_events(
     return ReadEvents(events, read, bad, left_out, (first, last))
 
 
-def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
+def _prepare(spark: SparkSession, config: PrepareOwn, without: Collection[str]) -> Prepared:
     source, names = config.input.events, config.columns
-    found = read_events(spark, source, names, config.max_bad_rows, "input.events")
+    found = read_events(spark, source, names, config.max_bad_rows, "input.events", without)
     events, left_out = found.read, found.left_out
     bad_rows = {f"events: {reason}": n for reason, n in found.bad_rows.items()}
     notes = {"first and last day": ", ".join(map(str, found.first_and_last))}
+    if without:
+        notes["files that cannot be read"] = f"{len(without):,} ({', '.join(without)})"
     try:
         tables = {"events": found.events}
         for table, name in (("users", names.user), ("items", names.item)):
@@ -183,7 +209,9 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
             if given is None:
                 tables[table] = keys
                 continue
-            features, bad, repeated = _features(spark, given, keys, table, config.max_bad_rows)
+            features, bad, repeated = _features(
+                spark, given, keys, table, config.max_bad_rows, without
+            )
             bad_rows |= {f"{table}: {reason}": n for reason, n in bad.items()}
             left_out[f"{table}: key of an earlier row"] = repeated
             lacking = keys.join(features, name, "left_anti").count()
@@ -193,6 +221,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
             "dataset": config.dataset,
             "source": source.name,
             "bad_rows": bad_rows,
+            "bad_files": list(without),
             "left_out": left_out,
         }
         rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
@@ -212,14 +241,19 @@ def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
 
 
 def _features(
-    spark: SparkSession, source: FeaturesSource, keys: DataFrame, table: str, max_bad_rows: int
+    spark: SparkSession,
+    source: FeaturesSource,
+    keys: DataFrame,
+    table: str,
+    max_bad_rows: int,
+    without: Collection[str],
 ) -> tuple[DataFrame, dict[str, int], int]:
     """Features with one row per id, of the type of the ids in the events.
 
     Also returns the number of bad rows by reason, and the number of rows with a repeated id.
     """
     where, name = f"input.{table}", keys.columns[0]
-    frame = read_source(spark, source, where)
+    frame = read_source(spark, source, where, without)
     require(frame, {"key": source.key}, f"{where}: {source.name}")
     rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
     if name in rest:

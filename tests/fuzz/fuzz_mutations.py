@@ -250,17 +250,19 @@ _TIMES = st.one_of(st.integers(1_600_000_000, 1_600_000_003), st.sampled_from((0
 @st.composite
 def tables(draw: Any) -> list[dict[str, Any]]:
     """Raw events: ids of any type, nulls, duplicates, equal times; perhaps one row, or none."""
-    users, items = (
-        _IDS[draw(st.sampled_from(("int", "int", "text", "text", "huge", "float", "bool")))]
-        for _ in range(2)
-    )
-    nulls = draw(st.booleans())
+    kinds = ("int",) * 4 + ("text",) * 6 + ("huge",) * 3 + ("float", "bool")
+    nulls = draw(st.sampled_from(((), (), (None,))))
+
+    def column(ids: Any, most: int) -> Any:
+        return st.sampled_from((*draw(st.lists(ids, min_size=1, max_size=most)), *nulls))
+
     row = st.fixed_dictionaries(
         {
-            "user": st.none() | users if nulls else users,
-            "item": st.none() | items if nulls else items,
-            "when": st.none() | _TIMES if nulls else _TIMES,
+            "user": column(_IDS[draw(st.sampled_from(kinds))], 4),
+            "item": column(_IDS[draw(st.sampled_from(kinds))], 8),
+            "when": column(_TIMES, 20),
         }
     )
-    rows: list[dict[str, Any]] = draw(st.lists(row, min_size=0, max_size=14))
+    least = draw(st.sampled_from((0, 1, 8, 8, 20)))
+    rows: list[dict[str, Any]] = draw(st.lists(row, min_size=least, max_size=least + 10))
     return rows

@@ -87,7 +87,12 @@ def global_hot(train: pa.Table, queries: pa.Table, k: int) -> Lists:
 
 
 def item_cf(train: pa.Table, queries: pa.Table, k: int) -> Lists:
-    """Neighbours of the last known item of the history, by user-weighted cosine."""
+    """Neighbours of the last known item of the history, by user-weighted cosine.
+
+    Popular items follow them, with minus their rank as the score.
+    """
+    counts = Counter(train["item_id"].to_pylist())
+    popular = sorted(counts, key=lambda item: (-counts[item], _order(item)))
     items_of: dict[Any, set[Any]] = defaultdict(set)
     for row in train.to_pylist():
         items_of[row["user_id"]].add(row["item_id"])
@@ -106,7 +111,10 @@ def item_cf(train: pa.Table, queries: pa.Table, k: int) -> Lists:
             for (i, j), c in together.items()
             if known and i == known[-1]
         ]
-        found[row["query_id"]] = sorted(scores, key=lambda p: (-p[1], _order(p[0])))[:k]
+        ranked = sorted(scores, key=lambda p: (-p[1], _order(p[0])))
+        near = {item for item, _ in ranked}
+        rest = [(i, -float(n)) for n, i in enumerate(popular, start=1) if i not in near]
+        found[row["query_id"]] = [*ranked, *rest][:k]
     return found
 
 

@@ -26,29 +26,41 @@ REPO = Path(__file__).parents[2]
 SHARES = {"confs": 40, "schema files": 15, "model folders": 25, "tables": 20}
 
 
-def families(trial: Trial, tree: Path) -> dict[str, tuple[Any, Callable[[Any], Found]]]:
-    """By name: a strategy of cases, and the function that tries one."""
-    folders = {model: model_folder(trial.root, model) for model in MODELS}
-    copies = {name: trial.copy / path.relative_to(trial.root) for name, path in folders.items()}
-    damaged = st.sampled_from(sorted(MODELS)).flatmap(
-        lambda model: st.tuples(
-            st.just(model),
-            mutations.damages(
-                copies[model], [path for name, path in copies.items() if name != model]
-            ),
+def families(
+    trial: Trial, tree: Path
+) -> dict[str, Callable[[], tuple[Any, Callable[[Any], Found]]]]:
+    """By name: what gives a strategy of cases, and the function that tries one."""
+
+    def damaged() -> Any:
+        folders = {
+            model: trial.copy / model_folder(trial.root, model).relative_to(trial.root)
+            for model in MODELS
+        }
+        return st.sampled_from(sorted(MODELS)).flatmap(
+            lambda model: st.tuples(
+                st.just(model),
+                mutations.damages(
+                    folders[model], [path for name, path in folders.items() if name != model]
+                ),
+            )
         )
-    )
-    schemas = mutations.schema_files(trial.copy / "movielens/1m/schema/dssm_features")
+
+    schemas = trial.copy / "movielens/1m/schema/dssm_features"
     return {
-        "confs": (mutations.confs(tree), lambda case: trial.conf(*case[:2])),
-        "schema files": (schemas, lambda case: trial.schema(*case)),
-        "model folders": (damaged, lambda case: trial.model(*case)),
-        "tables": (mutations.tables(), trial.table),
+        "confs": lambda: (mutations.confs(tree), lambda case: trial.conf(*case[:2])),
+        "schema files": lambda: (
+            mutations.schema_files(schemas),
+            lambda case: trial.schema(*case),
+        ),
+        "model folders": lambda: (damaged(), lambda case: trial.model(*case)),
+        "tables": lambda: (mutations.tables(), trial.table),
     }
 
 
-def count(strategy: Any, attempt: Callable[[Any], Found], cases: int, number: int) -> Counter[Any]:
-    """Outcomes of so many cases; those that are not good are printed."""
+def count(
+    strategy: Any, attempt: Callable[[Any], Found], cases: int, number: int, every: bool
+) -> Counter[Any]:
+    """Outcomes of so many cases; those that are not good are printed, or every one."""
     counts: Counter[Any] = Counter()
 
     @seed(number)
@@ -63,7 +75,7 @@ def count(strategy: Any, attempt: Callable[[Any], Found], cases: int, number: in
     def one(case: Any) -> None:
         outcome, note = attempt(case)
         counts[outcome] += 1
-        if not outcome.good:
+        if every or not outcome.good:
             what = case[2] if len(case) == 3 and isinstance(case[2], str) else repr(case)
             last = " | ".join(line for line in note.strip().splitlines()[-3:])
             print(f"{outcome.value}: {what[:300]}\n    {last[-400:]}", flush=True)
@@ -79,6 +91,7 @@ def main() -> int:
     parser.add_argument("--tree", type=Path, default=REPO)
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--only", choices=sorted(SHARES), help="cases of one family")
+    parser.add_argument("--every", action="store_true", help="print the good cases, too")
     options = parser.parse_args()
     tree = options.tree.resolve()
     shares = {options.only: 100} if options.only else SHARES
@@ -86,12 +99,12 @@ def main() -> int:
         root = Path(folder) / "data"
         environ = {"MY_S3_BUCKET": str(root), "HOME": f"{folder}/home", "OMP_NUM_THREADS": "1"}
         with Child(tree, options.python, environ, Path(folder) / "cwd") as child:
-            build(root, tree, child.run)
+            build(root, tree, child.run, tuple(MODELS) if "model folders" in shares else ())
             tried = families(Trial(root, child.run), tree)
-            found = {
-                name: count(*tried[name], max(1, options.cases * share // 100), options.seed)
-                for name, share in shares.items()
-            }
+            found = {}
+            for name, share in shares.items():
+                cases = max(1, options.cases * share // 100)
+                found[name] = count(*tried[name](), cases, options.seed, options.every)
     print(table(found))
     bad = sum(n for counts in found.values() for outcome, n in counts.items() if not outcome.good)
     return int(bad > 0)

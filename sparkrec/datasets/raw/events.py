@@ -1,6 +1,7 @@
 """Parses raw events: names and types of columns, and a status (good, bad, left out) of each row."""
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -136,14 +137,16 @@ class EventsSource(Source):
             raise ValueError("event_type must have no weights where columns.rating is given")
 
 
-def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> DataFrame:
+def parse_events(
+    spark: SparkSession, source: EventsSource, names: Columns, without: Collection[str] = ()
+) -> DataFrame:
     """Read raw events, name and cast their columns, and add a status to each row.
 
     In addition to the configured columns there are `MICROS`, `ORDER`, `STATUS` (`GOOD`, the reason
     to leave the row out, or what is wrong with it) and `TEXT` (the text of the row, for messages).
     """
     key, raw, types = "input.events", source.columns, source.event_type
-    frame = read_source(spark, source, key)
+    frame = read_source(spark, source, key, without)
     where = f"{key}: {source.name}"
     parts = {part: name for part, name in vars(raw).items() if name is not None}
     used = {f"columns.{part}": name for part, name in parts.items()}

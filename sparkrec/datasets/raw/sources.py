@@ -8,8 +8,10 @@ rows of a catalog table have no order; their `ORDER` is null.
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -18,6 +20,7 @@ from pyspark.sql import types as T
 
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
+from sparkrec.read_errors import plain_path, unreadable_file
 
 ORDER = "__order"
 CORRUPT = "__corrupt"
@@ -26,9 +29,6 @@ _ORDER_TYPE = "struct<file:string,block:bigint,row:bigint>"
 _HEADER = re.compile(
     r"CSV header does not conform.*?Header: (.*?) Schema: (.*?) Expected.*?"
     r"CSV file: (\S+)"
-)
-_UNREADABLE = re.compile(
-    r"\[FAILED_READ_FILE[^]]*\] Encountered error while reading file (\S+?)\.? "
 )
 
 
@@ -91,13 +91,17 @@ class Source:
         return self.path or f"table {self.table}"
 
 
-def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
+def read_source(
+    spark: SparkSession, source: Source, key: str, without: Collection[str] = ()
+) -> DataFrame:
     """Read a raw table and add `ORDER` and, for a CSV, `CORRUPT` (the text of a malformed line).
 
     Parameters
     ----------
     key
         The key of the source in the conf (`input.events`), for error messages.
+    without
+        Files that are not read.
 
     Raises
     ------
@@ -119,11 +123,11 @@ def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
     if not is_glob and not storage.exists(source.path):
         raise StorageError(f"{key}.path: no such file or folder: {source.path}")
     try:
-        path = storage.spark_path(source.path)
+        paths = _paths(spark, storage.spark_path(source.path), without)
         if source.format == "csv":
-            frame = _read_csv(spark, path, source.csv)
+            frame = _read_csv(spark, paths, source.csv)
         else:
-            frame = spark.read.parquet(path)
+            frame = spark.read.parquet(*paths)
     except AnalysisException as error:
         raise DataError(
             f"{key}.path: cannot read {source.path} as {source.format} ({error.getCondition()})"
@@ -136,7 +140,22 @@ def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
     return frame.select("*", order.alias(ORDER))
 
 
-def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
+def _paths(spark: SparkSession, path: str, without: Collection[str]) -> list[str]:
+    """The path; or, if some of its files are not to be read, the other ones."""
+    if not without:
+        return [path]
+    # With a schema Spark opens no file to list them.
+    files = spark.read.schema("_ int").format("csv").load(path).inputFiles()
+    # The files are paths with wildcards to Spark, like any other.
+    left = [
+        re.sub(r"([][*?{}\\])", r"\\\1", unquote(f)) for f in files if plain_path(f) not in without
+    ]
+    if not left:
+        raise DataError(f"{plain_path(path)}: no file is left that can be read")
+    return left
+
+
+def _read_csv(spark: SparkSession, paths: list[str], options: CsvOptions) -> DataFrame:
     reader = spark.read.options(
         header=options.header,
         sep=options.delimiter,
@@ -151,9 +170,9 @@ def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
         # A line with too few or too many fields is only found if all fields are read.
         columnPruning=False,
     )
-    names = reader.csv(path).columns
+    names = reader.csv(paths).columns
     fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
-    frame = reader.schema(T.StructType(fields)).csv(path)
+    frame = reader.schema(T.StructType(fields)).csv(paths)
     nulls = [text for text in options.null_values if text]
     if not nulls:
         return frame
@@ -197,9 +216,5 @@ def explain_read_error(error: Exception) -> DataError | None:
             f"{name}: its header ({header}) differs from that of the other files ({schema}); "
             "use the same order of columns, or prepare the files separately"
         )
-    found = _UNREADABLE.search(text)
-    if found is not None:
-        return DataError(
-            f"cannot read {found.group(1)}: it is damaged, or not in the format that the conf names"
-        )
-    return None
+    file = unreadable_file(error)
+    return None if file is None else DataError(str(file))
