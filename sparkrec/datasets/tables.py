@@ -7,12 +7,13 @@ silently: rows that are left out are counted by reason, and if there are more ba
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
 from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
@@ -60,8 +61,8 @@ class OwnInput:
     items: FeaturesSource | None = None
 
 
-@dataclass(frozen=True)
-class PrepareOwn:
+@dataclass(frozen=True, kw_only=True)
+class PrepareOwn(OutputJob):
     """Config of `jobs/prepare.py`.
 
     Attributes
@@ -77,13 +78,11 @@ class PrepareOwn:
     job: Literal["prepare"]
     dataset: str
     input: OwnInput
-    output_path: str
     columns: Columns = field(default_factory=Columns)
     max_bad_rows: int = 0
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_bad_rows < 0:
             raise ValueError("max_bad_rows must be 0 or more")
 
@@ -109,7 +108,7 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
         event is left.
     """
     names = ("events", "users", "items")
-    check_outputs(config.output_path, names, config.job, config.overwrite)
+    check_outputs(config, names)
     try:
         return _prepare(spark, config)
     except Exception as error:
@@ -195,7 +194,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
             "bad_rows": bad_rows,
             "left_out": left_out,
         }
-        rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+        rows = publish_tables(tables, config, about)
     finally:
         events.unpersist()
     return Prepared(config.output_path, rows, bad_rows, left_out, notes)
