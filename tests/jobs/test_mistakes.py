@@ -187,8 +187,8 @@ def test_output_that_is_not_ours(inside: Callable[..., str], tmp_path: Path, job
 
 
 def test_output_of_another_job(inside: Callable[..., str], root: Path) -> None:
-    assert inside("global_hot", f"output_path={root}/train") == (
-        f"output path {root}/train was made by `prepare`, not by `global_hot global_hot`; choose "
+    assert inside("global_hot", f"output_path={root}/items") == (
+        f"output path {root}/items was made by `prepare`, not by `global_hot global_hot`; choose "
         "another output_path, or set overwrite: true to replace it"
     )
 

@@ -23,9 +23,9 @@ from sparkrec.pipeline.signals import ended_by_signals
 with ended_by_signals(), publish(sys.argv[1], "job") as folder:
     storage.write_bytes(f"{folder}/x", b"new")
     # A child that ends by itself, and a stubborn one.
-    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    for code in ("import time; ", ignore):
-        subprocess.Popen([sys.executable, "-c", code + "print('ready', flush=True); time.sleep(60)"])
+    wait = "import signal, time; print('ready', flush=True); time.sleep(60)"
+    for code in (wait, wait.replace("print", "signal.signal(15, signal.SIG_IGN); print")):
+        subprocess.Popen([sys.executable, "-c", code])
     try:
         time.sleep(60)
     finally:

@@ -13,6 +13,7 @@ from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
 from sparkrec.encoding.fit_sides import plain_schema
 from sparkrec.errors import DataError, SchemaError, StorageError
+from sparkrec.io.publishing import resolve
 from sparkrec.io.tables import load_table, write_table
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model
@@ -183,7 +184,7 @@ def test_text(
         f"user:{user}, top K: [{', '.join(str(item) for item, _ in given)}]"
         for user, given in found.items()
     }
-    assert {row["value"] for row in spark.read.text(text).collect()} == wanted
+    assert {row["value"] for row in spark.read.text(resolve(text)).collect()} == wanted
 
 
 def test_mistakes(spark: SparkSession, events: DataFrame, tmp_path: Path) -> None:
