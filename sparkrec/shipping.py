@@ -4,12 +4,12 @@ import importlib.util
 import json
 import os
 import subprocess
-import tempfile
 import zipfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from sparkrec.errors import ConfigError
+from sparkrec.scratch import new_scratch_folder, scratch_folder
 
 # Prints the paths from which a module would be imported. It imports nothing and takes 50 ms.
 _ASK = """
@@ -39,7 +39,7 @@ def module_zip(name: str) -> str:
             f"module `{name}` has no Python sources that could be sent to the executors; "
             f"install it where they run"
         )
-    target = Path(tempfile.mkdtemp(prefix="sparkrec-")) / f"{name}.zip"
+    target = new_scratch_folder() / f"{name}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         inside = [(path, path.relative_to(root)) for path, root in sources]
         # Python finds a folder without `__init__.py` in a zip only if the folder has an entry.
@@ -56,7 +56,7 @@ def imports_the_same(python: str, name: str) -> bool:
     It is started in an empty folder, so that modules in the working folder are not found.
     """
     own = _places(_find(name))
-    with tempfile.TemporaryDirectory(prefix="sparkrec-") as neutral:
+    with scratch_folder() as neutral:
         try:
             done = subprocess.run(
                 [python, "-c", _ASK, name],

@@ -15,8 +15,16 @@ JOBS = sorted((REPO / "jobs").glob("*.py"))
 # The floors of the house, lowest first: a module imports from its own floor and from those below.
 FLOORS = (
     {
-        *("nn", "columns", "errors", "read_errors", "compiled", "splitmix64", "item_index"),
-        *("shipping", "jvm"),
+        "nn",
+        "columns",
+        "errors",
+        "read_errors",
+        "compiled",
+        "splitmix64",
+        "item_index",
+        "scratch",
+        "shipping",
+        "jvm",
     },
     {"models", "schema", "session", "config", "io"},
     {"feed", "transforms", "evaluation"},

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sparkrec
+from sparkrec.io.publishing import resolve
 
 REPO = Path(__file__).parents[1]
 
@@ -106,6 +107,8 @@ def test_jobs_run_with_the_wheel(python: Path, tmp_path: Path) -> None:
     ):
         command = (python, tmp_path / "jobs" / f"{job}.py", "--conf", conf)
         call(*command, MY_S3_BUCKET=str(tmp_path))
-    metrics = json.loads((tmp_path / "example/runs/global_hot/metrics.json").read_text())
+    metrics = json.loads(
+        Path(resolve(f"{tmp_path}/example/runs/global_hot"), "metrics.json").read_text()
+    )
     assert metrics["versions"]["sparkrec"] == sparkrec.__version__
     assert metrics["results"][0]["n"] == USERS

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sparkrec.config.load import KEY, fields_of, is_required, to_json
+from sparkrec.config.load import FROM_LOADER, KEY, fields_of, is_required, to_json
 
 # Names separated by commas, and the indented text below them.
 _ATTRIBUTE = re.compile(r"^(\w[\w, ]*)\n((?:[ ]{4}.*\n?|\n(?=[ ]{4}))+)", re.M)
@@ -23,6 +23,8 @@ def describe_keys(kind: Any, prefix: str = "") -> list[str]:
     """
     lines, meanings = [], field_docs(typing.get_origin(kind) or kind)
     for name, (field, hint) in fields_of(kind).items():
+        if FROM_LOADER in field.metadata:
+            continue
         name = field.metadata.get(KEY, name)
         # The keys of an optional block (`Block | None`) are listed as well.
         blocks = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]

@@ -11,6 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -31,6 +32,8 @@ C = TypeVar("C")
 
 # Key of the metadata of a field whose name in a conf differs from the field's: `model.class`.
 KEY = "key"
+# Marks a field that is no key: the loader sets it to the name of the conf.
+FROM_LOADER = "from_loader"
 
 
 def load_config(
@@ -67,7 +70,18 @@ def load_config(
         apply_override(root, override)
     if not (isinstance(kind, type) or typing.get_origin(kind)):
         kind = kind(_plain(root))
-    return typing.cast(C, _build(kind, root, ""))
+    config: Any = _build(kind, root, "")
+    named = {
+        field.name: conf_name(path)
+        for field in dataclasses.fields(config)
+        if FROM_LOADER in field.metadata
+    }
+    return typing.cast(C, dataclasses.replace(config, **named))
+
+
+def conf_name(path: str) -> str:
+    """The name of a conf: `dssm_ml_1m` of `conf/dssm_ml_1m.yaml` and of `dssm_ml_1m.yaml.dev`."""
+    return Path(path).name.removesuffix(".dev").removesuffix(".yaml").removesuffix(".yml")
 
 
 def _plain(node: yaml.MappingNode) -> dict[str, Any]:
@@ -137,7 +151,9 @@ def _build_scalar(kind: Any, node: yaml.Node, key: str) -> Any:
 
 
 def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
-    fields = fields_of(kind)
+    fields = {
+        name: pair for name, pair in fields_of(kind).items() if FROM_LOADER not in pair[0].metadata
+    }
     pairs = unique_pairs(node, key)
     prefix = f"{key}." if key else ""
     values, at = {}, {}
@@ -208,6 +224,8 @@ def to_json(config: Any) -> dict[str, Any]:
         if KEY in field.metadata:
             block, _, key = field.metadata[KEY].partition(".")
             values[block] = {key: values.pop(field.name), **values[block]}
+        if FROM_LOADER in field.metadata:
+            del values[field.name]
     return values
 
 

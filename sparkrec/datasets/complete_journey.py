@@ -8,9 +8,9 @@ Source: 84.51°, "The Complete Journey". Times are the local times of the stores
 """
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
@@ -56,8 +57,8 @@ class CompleteJourneyInput:
     path: str | None = None
 
 
-@dataclass(frozen=True)
-class PrepareCompleteJourney:
+@dataclass(frozen=True, kw_only=True)
+class PrepareCompleteJourney(OutputJob):
     """Config of `jobs/prepare_complete_journey.py`.
 
     Attributes
@@ -68,10 +69,7 @@ class PrepareCompleteJourney:
 
     job: Literal["prepare_complete_journey"]
     dataset: str
-    output_path: str
     input: CompleteJourneyInput = CompleteJourneyInput()
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney) -> Prepared:
@@ -95,7 +93,7 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
         A file cannot be read, or another job or program wrote the output.
     """
     names = ("events", "users", "items")
-    check_outputs(config.output_path, names, config.job, config.overwrite)
+    check_outputs(config, names)
     folder = config.input.path or installed_data()
     items = _items(_read(folder, "products", ["product_id", *_PRODUCT_COLUMNS]))
     known = _read(folder, "products", ["product_id"])["product_id"]
@@ -109,7 +107,7 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
     arrow = {"events": events, "users": _users(events, demographics), "items": items}
     frames = {name: spark.createDataFrame(table) for name, table in arrow.items()}
     about = {"dataset": config.dataset, "left_out": left_out}
-    rows = publish_tables(frames, config.output_path, config.job, config.overwrite, about)
+    rows = publish_tables(frames, config, about)
     return Prepared(config.output_path, rows, {}, left_out)
 
 

@@ -10,14 +10,15 @@ Source: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Con
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
@@ -44,8 +45,8 @@ class MovieLensInput:
     path: str
 
 
-@dataclass(frozen=True)
-class PrepareMovieLens:
+@dataclass(frozen=True, kw_only=True)
+class PrepareMovieLens(OutputJob):
     """Config of `jobs/prepare_ml_1m.py`.
 
     Attributes
@@ -62,13 +63,11 @@ class PrepareMovieLens:
     job: Literal["prepare_ml_1m"]
     dataset: str
     input: MovieLensInput
-    output_path: str
     variant: Literal["1m", "100k"] = "1m"
     max_bad_rows: int = 1000
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_bad_rows < 0:
             raise ValueError("max_bad_rows must be 0 or more")
 
@@ -101,7 +100,7 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
         A raw file is empty, or there are more than `max_bad_rows` bad lines: another number of
         fields, a field that is not a number, a rating outside 1..5, or the key of an earlier line.
     """
-    check_outputs(config.output_path, tuple(_FILES[config.variant]), config.job, config.overwrite)
+    check_outputs(config, tuple(_FILES[config.variant]))
     tables: dict[str, pa.Table] = {}
     bad_rows: dict[str, int] = {}
     for table, raw in _FILES[config.variant].items():
@@ -109,7 +108,7 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
         tables[table], bad_rows[raw.name] = _read(config, raw, earlier)
     frames = {name: spark.createDataFrame(table) for name, table in tables.items()}
     about = {"dataset": config.dataset, "variant": config.variant, "bad_rows": bad_rows}
-    rows = publish_tables(frames, config.output_path, config.job, config.overwrite, about)
+    rows = publish_tables(frames, config, about)
     return Prepared(config.output_path, rows, bad_rows)
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
 
+from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.tables import write_part
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +51,20 @@ class Prepared:
         return "\n".join(lines)
 
 
-def check_outputs(output_path: str, names: tuple[str, ...], made_by: str, overwrite: bool) -> None:
-    """Raise StorageError, before any work, if something else wrote a table of the output."""
-    for name in names:
-        check_output(storage.join(output_path, name), made_by, overwrite)
+def check_outputs(config: OutputJob, names: tuple[str, ...]) -> None:
+    """Raise StorageError, before any work, if the tables must not be written to the output path."""
+    check_output(config.output_path, config.made_by, config.overwrite, names)
 
 
 def publish_tables(
-    tables: Mapping[str, DataFrame],
-    output_path: str,
-    made_by: str,
-    overwrite: bool,
-    about: Mapping[str, object],
+    tables: Mapping[str, DataFrame], config: OutputJob, about: Mapping[str, object]
 ) -> dict[str, int]:
-    """Publish each table as `{output_path}/{name}`; returns the number of rows of each."""
-    return {
-        name: write_table(frame, storage.join(output_path, name), made_by, overwrite, dict(about))[
-            "rows"
-        ]
-        for name, frame in tables.items()
-    }
+    """Publish tables together, as the parts of one output; returns the number of rows of each."""
+    with publish(**config.target, parts=tuple(tables)) as folder:
+        return {
+            name: write_part(frame, storage.join(folder, name), dict(about))["rows"]
+            for name, frame in tables.items()
+        }
 
 
 def check_bad_rows(where: str, bad: int, limit: int, first: str, earlier: int = 0) -> None:

@@ -6,12 +6,13 @@ prepared by that code (`SessionId`, `ItemId`, `Time`, tab-separated, one file fo
 test).
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw.events import EventsSource, RawColumns
 from sparkrec.datasets.raw.sources import CsvOptions
@@ -49,8 +50,8 @@ class RSC15Input:
             raise ValueError("clicks must be given, or train and test, and not all of them")
 
 
-@dataclass(frozen=True)
-class PrepareRSC15:
+@dataclass(frozen=True, kw_only=True)
+class PrepareRSC15(OutputJob):
     """Config of jobs/prepare_rsc15.py.
 
     Attributes
@@ -70,14 +71,12 @@ class PrepareRSC15:
     job: Literal["prepare_rsc15"]
     dataset: str
     input: RSC15Input
-    output_path: str
     test_days: int = 1
     min_item_events: int = 5
     max_bad_rows: int = 0
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("test_days", "min_item_events"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -93,7 +92,7 @@ def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
     DataError
         A file has more bad rows than `max_bad_rows`, or train or test is empty.
     """
-    check_outputs(config.output_path, ("train", "test"), config.job, config.overwrite)
+    check_outputs(config, ("train", "test"))
     bad_rows: dict[str, int] = {}
     read: list[DataFrame] = []
 
@@ -119,7 +118,7 @@ def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
             if frame.isEmpty():
                 raise DataError(f"{name} would have no rows: no session of it is long enough")
         about = {"dataset": config.dataset, "bad_rows": bad_rows}
-        rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+        rows = publish_tables(tables, config, about)
     finally:
         for frame in read:
             frame.unpersist()

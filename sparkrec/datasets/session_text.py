@@ -17,10 +17,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.publishing import check_output, publish, resolve
 from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.transforms.windows import user_items
 
@@ -55,8 +56,8 @@ class SessionTextInput:
             raise ValueError("sessions or events must be given, and not both")
 
 
-@dataclass(frozen=True)
-class SessionText:
+@dataclass(frozen=True, kw_only=True)
+class SessionText(OutputJob):
     """Config of jobs/session_text.py.
 
     Attributes
@@ -71,11 +72,8 @@ class SessionText:
     job: Literal["session_text"]
     dataset: str
     input: SessionTextInput
-    output_path: str
     columns: Columns = field(default_factory=lambda: Columns(user="session_id"))
     max_bad_rows: int = 0
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
 
 def convert(spark: SparkSession, config: SessionText) -> str:
@@ -94,7 +92,7 @@ def convert(spark: SparkSession, config: SessionText) -> str:
         More than `max_bad_rows` lines have a word that is not a number or not in the vocabulary,
         no session is left, or the vocabulary has an item twice.
     """
-    check_output(config.output_path, config.job, config.overwrite)
+    check_output(config.output_path, config.made_by, config.overwrite)
     if config.input.sessions is not None:
         return _to_events(spark, config, config.input.sessions)
     return _to_text(spark, config, str(config.input.events))
@@ -139,7 +137,7 @@ def _to_events(spark: SparkSession, config: SessionText, path: str) -> str:
     )
     frame = spark.createDataFrame(events)
     about = {"dataset": config.dataset, "bad_rows": len(bad)}
-    facts = write_table(frame, config.output_path, config.job, config.overwrite, about)
+    facts = write_table(frame, **config.target, about=about)
     return f"{config.output_path}: {facts['rows']:,} events of {int(fine.sum()):,} sessions"
 
 
@@ -166,14 +164,14 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
     sessions = user_items(joined, numbers, "items").where(F.size("items") > 0)
     line = F.concat_ws(" ", F.transform("items", lambda number: number.cast("string")))
     about: dict[str, Any] = {"dataset": config.dataset, "left_out": left_out}
-    with publish(config.output_path, config.job, config.overwrite, about) as staging:
-        target = storage.spark_path(storage.join(staging, "sessions"))
+    with publish(**config.target, about=about) as folder:
+        target = storage.spark_path(storage.join(folder, "sessions"))
         _by_id(sessions, columns.user).select(line.alias("value")).write.text(target)
         about["rows"] = spark.read.text(target).count()
         if not about["rows"]:
             raise DataError(f"input.events: {path} has no event of the vocabulary's items")
         text = "".join(f"{word}\n" for word in words.to_pylist())
-        storage.write_bytes(storage.join(staging, VOCABULARY), text.encode())
+        storage.write_bytes(storage.join(folder, VOCABULARY), text.encode())
     return (
         f"{config.output_path}: {about['rows']:,} sessions, {len(words):,} items, "
         f"{left_out:,} events of unknown items left out"
@@ -197,7 +195,7 @@ def _read_vocabulary(path: str | None) -> pa.Array | None:
 
 def _lines(path: str) -> list[str]:
     try:
-        lines = storage.read_bytes(path).decode("utf-8").split("\n")
+        lines = storage.read_bytes(resolve(path)).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}") from None
     if lines[-1] == "":
@@ -206,6 +204,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _text_files(path: str) -> list[str]:
+    path = resolve(path)
     names = sorted(file.name for file in storage.list_files(path))
     data = [name for name in names if not name.rpartition("/")[2].startswith(("_", "."))]
     if not data:

@@ -9,12 +9,13 @@ import datetime as dt
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
 from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
@@ -65,8 +66,8 @@ class OwnInput:
     items: FeaturesSource | None = None
 
 
-@dataclass(frozen=True)
-class PrepareOwn:
+@dataclass(frozen=True, kw_only=True)
+class PrepareOwn(OutputJob):
     """Config of `jobs/prepare.py`.
 
     Attributes
@@ -85,14 +86,12 @@ class PrepareOwn:
     job: Literal["prepare"]
     dataset: str
     input: OwnInput
-    output_path: str
     columns: Columns = field(default_factory=Columns)
     max_bad_rows: int = 0
     max_bad_files: int = 0
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("max_bad_rows", "max_bad_files"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more")
@@ -119,7 +118,7 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
         files than `max_bad_files` cannot be read; or no event is left.
     """
     names = ("events", "users", "items")
-    check_outputs(config.output_path, names, config.job, config.overwrite)
+    check_outputs(config, names)
     bad_files: list[str] = []
     while True:
         try:
@@ -224,7 +223,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn, without: Collection[str]) 
             "bad_files": list(without),
             "left_out": left_out,
         }
-        rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+        rows = publish_tables(tables, config, about)
     finally:
         events.unpersist()
     return Prepared(config.output_path, rows, bad_rows, left_out, notes)

@@ -6,14 +6,15 @@ has no times, so the number of a basket in its user's list is used as its time.
 """
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError
 from sparkrec.io import storage
@@ -32,8 +33,8 @@ class TaFengInput:
     baskets: str
 
 
-@dataclass(frozen=True)
-class PrepareTaFeng:
+@dataclass(frozen=True, kw_only=True)
+class PrepareTaFeng(OutputJob):
     """Config of `jobs/prepare_tafeng.py`.
 
     Attributes
@@ -45,9 +46,6 @@ class PrepareTaFeng:
     job: Literal["prepare_tafeng"]
     dataset: str
     input: TaFengInput
-    output_path: str
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare_tafeng(spark: SparkSession, config: PrepareTaFeng) -> Prepared:
@@ -64,11 +62,11 @@ def prepare_tafeng(spark: SparkSession, config: PrepareTaFeng) -> Prepared:
     DataError
         The file is not of the form above, or has no basket with an item.
     """
-    check_outputs(config.output_path, ("events",), config.job, config.overwrite)
+    check_outputs(config, ("events",))
     events = _events(config.input.baskets)
     about = {"dataset": config.dataset}
     tables = {"events": spark.createDataFrame(events)}
-    rows = publish_tables(tables, config.output_path, config.job, config.overwrite, about)
+    rows = publish_tables(tables, config, about)
     users = len(events["user_id"].unique())
     baskets = len(events["basket_id"].unique())
     notes = {"baskets": f"{baskets:,} of {users:,} users"}

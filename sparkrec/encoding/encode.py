@@ -21,7 +21,7 @@ from sparkrec.encoding.sides import QueryEncoder, recent_items
 from sparkrec.errors import DataError
 from sparkrec.feed.feed import column_names
 from sparkrec.io import storage
-from sparkrec.io.publishing import publish
+from sparkrec.io.publishing import part
 from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
 from sparkrec.transforms.windows import WINDOW, item_windows
 
@@ -105,14 +105,14 @@ def encode_rows(
     rows = sum(counts.values())
     if not counts.get(False):
         raise DataError("no training rows are left once validation rows are held out")
-    with publish(path, "encoded", about={"rows": rows}) as staging:
-        for part, held in (("fit", False), ("held_out", True)):
+    with part(path, {"rows": rows}) as folder:
+        for name, held in (("fit", False), ("held_out", True)):
             if counts.get(held):
                 # Spark moves no filter across mapInArrow: behind it, every row would be encoded
                 # once for each part.
                 chosen = source.where(F.col(HELD_OUT) == held).drop(HELD_OUT)
                 encoded = chosen.mapInArrow(encoder, schema)
-                _write(encoded, names, counts[held], storage.join(staging, part), workers)
+                _write(encoded, names, counts[held], storage.join(folder, name), workers)
     return Encoded(path, storage.join(path, "fit"), fields, rows)
 
 
@@ -152,22 +152,22 @@ def encode_windows(
             arrays = [batch.column(0), *map(pa.array, np.asfortranarray(items).T)]
             yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
 
-    parts = {"all": train}
+    tables = {"all": train}
     if HELD_OUT in train.columns:
-        parts["fit"] = train.where(~F.col(HELD_OUT))
+        tables["fit"] = train.where(~F.col(HELD_OUT))
     rows = {}
-    with publish(path, "encoded") as staging:
-        for part, events in parts.items():
+    with part(path) as folder:
+        for name, events in tables.items():
             windows = item_windows(events, columns, steps)
-            rows[part] = windows.count()
-            if not rows[part]:
+            rows[name] = windows.count()
+            if not rows[name]:
                 raise DataError("no user of train has two events, so no item follows another")
             order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
             keyed = windows.select(order.alias(_ORDER), WINDOW)
             encoded = keyed.mapInArrow(encode, T.StructType(types))
-            _write(encoded, names, rows[part], storage.join(staging, part), workers)
+            _write(encoded, names, rows[name], storage.join(folder, name), workers)
     whole = storage.join(path, "all")
-    fit = storage.join(path, "fit") if "fit" in parts else whole
+    fit = storage.join(path, "fit") if "fit" in tables else whole
     return Encoded(whole, fit, fields, rows["all"])
 
 

@@ -8,6 +8,8 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pyarrow.fs
@@ -22,12 +24,17 @@ def _client(process: int) -> Any:
     return boto3.client("s3")
 
 
-def locate(path: str) -> tuple[Any, str, str]:
-    """The client of this process, and a path's bucket and key."""
+def split(path: str) -> tuple[str, str]:
+    """Bucket and key of a path."""
     bucket, _, key = path.split("://", 1)[1].partition("/")
     if not bucket:
         raise StorageError(f"{path} names no bucket; an S3 path reads s3://bucket/prefix")
-    return _client(os.getpid()), bucket, key.strip("/")
+    return bucket, key.strip("/")
+
+
+def locate(path: str) -> tuple[Any, str, str]:
+    """The client of this process, and a path's bucket and key."""
+    return _client(os.getpid()), *split(path)
 
 
 @contextmanager
@@ -70,6 +77,100 @@ def objects(path: str) -> dict[str, int]:
         for name, size in objects_with_prefix(path).items()
         if not key or name == key or name.startswith(f"{key}/")
     }
+
+
+def get_size(path: str) -> int | None:
+    """Size of an object in bytes, or None if it does not exist."""
+    from botocore.exceptions import ClientError
+
+    client, bucket, key = locate(path)
+    if not key:
+        return None
+    with errors(path):
+        try:
+            return int(client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+
+
+def any_object(path: str) -> bool:
+    """Whether there is an object at or below a path; markers of empty folders do not count."""
+    client, bucket, key = locate(path)
+    with errors(path):
+        for prefix in (f"{key}/" if key else "", key):
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": 10}
+            )
+            for entry in (e for page in pages for e in page.get("Contents", [])):
+                if prefix == key and key and entry["Key"] != key:
+                    break  # the object itself would be the first
+                if not entry["Key"].endswith("/"):
+                    return True
+    return False
+
+
+def folders(path: str) -> list[str]:
+    """Names of the folders (common prefixes) in a folder, sorted."""
+    client, bucket, key = locate(path)
+    prefix = f"{key}/" if key else ""
+    with errors(path):
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        )
+        found = [e["Prefix"] for page in pages for e in page.get("CommonPrefixes", [])]
+    return sorted(name[len(prefix) :].rstrip("/") for name in found)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A small object: its content, its version (etag), and its age in seconds by S3's clock."""
+
+    content: bytes
+    etag: str
+    age: float
+
+
+def get_stored(path: str) -> Stored | None:
+    """Read a small object, or None if it does not exist."""
+    from botocore.exceptions import ClientError
+
+    client, bucket, key = locate(path)
+    with errors(path):
+        try:
+            answer = client.get_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        content = answer["Body"].read()
+    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    age = (now - answer["LastModified"]).total_seconds()
+    return Stored(content, answer["ETag"], age)
+
+
+def put_if(path: str, content: bytes, etag: str | None) -> bool:
+    """Write an object if it still is the version `etag`, or does not exist where this is None.
+
+    Returns whether it was written. A store that knows no conditions writes in any case; so read the
+    object again to be sure.
+    """
+    from botocore.exceptions import ClientError
+
+    client, bucket, key = locate(path)
+    condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+    with errors(path):
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=content, **condition)
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status in (404, 409, 412):
+                return False
+            if status != 501:
+                raise
+            client.put_object(Bucket=bucket, Key=key, Body=content)
+    return True
 
 
 def delete(path: str, keys: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
 """Reads, writes and lists files, local or on `s3://`."""
 
+import contextlib
 import json
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,45 @@ class File:
     size: int
 
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+
+
+def _scheme(path: str) -> str:
+    """The scheme of a path in lower case: `s3`, `file`, or "" for a plain local path.
+
+    Raises
+    ------
+    StorageError
+        The scheme is another one.
+    """
+    found = _SCHEME.match(path)
+    if found is None:
+        return ""
+    scheme = found[1].lower()
+    if scheme in ("s3", "s3a"):
+        if path[found.end(1) :].startswith("://"):
+            return "s3"
+        raise StorageError(f"{path}: write an S3 path as s3://bucket/prefix")
+    if scheme == "file":
+        host = path[found.end(1) + 1 :].removeprefix("//").partition("/")[0]
+        if not path[found.end(1) + 1 :].startswith("//") or host in ("", "localhost"):
+            return "file"
+        raise StorageError(f"{path} names the host {host}; write a local path as file:///folder")
+    raise StorageError(
+        f"{path}: sparkrec has no storage `{found[1]}:`; give a local path, file:///... or "
+        "s3://bucket/prefix"
+    )
+
+
 def is_s3(path: str) -> bool:
-    """Whether the path names an object store."""
-    return path.startswith(("s3://", "s3a://"))
+    """Whether the path names an object store (`s3://` or `s3a://`, in any case).
+
+    Raises
+    ------
+    StorageError
+        The path has a scheme that is neither S3's nor `file:`.
+    """
+    return _scheme(path) == "s3"
 
 
 def join(path: str, *parts: str) -> str:
@@ -33,8 +71,10 @@ def join(path: str, *parts: str) -> str:
 
 
 def local_path(path: str) -> Path:
-    """A local path, given plainly or as `file://...`."""
-    return Path(path.removeprefix("file://"))
+    """A local path, given plainly or as `file:/...` or `file:///...`."""
+    if _scheme(path) != "file":
+        return Path(path)
+    return Path("/" + path.partition(":")[2].removeprefix("//localhost").lstrip("/"))
 
 
 def spark_path(path: str) -> str:
@@ -42,6 +82,32 @@ def spark_path(path: str) -> str:
     if is_s3(path):
         return "s3a://" + path.split("://", 1)[1]
     return f"file://{local_path(path).absolute()}"
+
+
+def name_of(path: str) -> str:
+    """The last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def parent(path: str) -> str | None:
+    """The folder above a path, or None above a root or a plain name."""
+    if is_s3(path):
+        bucket, _, key = path.rstrip("/").partition("://")[2].partition("/")
+        above = key.rpartition("/")[0]
+        return f"s3://{bucket}/{above}".rstrip("/") if key else None
+    local = local_path(path).absolute()
+    return str(local.parent) if local.parent != local else None
+
+
+def real_path(path: str) -> str:
+    """One spelling of a path: absolute, links resolved; for S3 `s3://bucket/key`.
+
+    Two paths name the same place if, and only if, their real paths are equal.
+    """
+    if is_s3(path):
+        bucket, key = s3.split(path)
+        return f"s3://{bucket}/{key}"
+    return str(local_path(path).resolve())
 
 
 def arrow_filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -74,9 +140,16 @@ def list_files(path: str) -> list[File]:
 def exists(path: str) -> bool:
     """Whether the path is a file, or a folder with at least one file."""
     if is_s3(path):
-        return bool(list_files(path))
+        return s3.any_object(path)
     root = local_path(path)
     return root.is_file() or (root.is_dir() and any(root.iterdir()))
+
+
+def is_file(path: str) -> bool:
+    """Whether the path is a file, or an object."""
+    if is_s3(path):
+        return s3.get_size(path) is not None
+    return local_path(path).is_file()
 
 
 def read_bytes(path: str) -> bytes:
@@ -139,8 +212,38 @@ def remove(path: str) -> None:
         raise StorageError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
+def folders(path: str) -> list[str]:
+    """Names of the folders in a folder, sorted."""
+    if is_s3(path):
+        return s3.folders(path)
+    root = local_path(path)
+    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def remove_files(folder: str, names: Sequence[str]) -> None:
+    """Remove files below a folder, in their order; it is no error if one does not exist."""
+    if is_s3(folder):
+        _, key = s3.split(folder)
+        s3.delete(folder, [f"{key}/{name}" for name in names])
+        return
+    for name in names:
+        remove(join(folder, name))
+
+
+def remove_empty_folders(path: str) -> None:
+    """Remove the empty folders at and below a local path; object stores have none."""
+    if is_s3(path):
+        return
+    root = local_path(path)
+    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    with contextlib.suppress(OSError):
+        root.rmdir()
+
+
 def copy_folder(source: str, target: str) -> int:
-    """Copy all files of a local folder to a path, local or on `s3://`; returns their number.
+    """Copy all files of a folder to another, local or on `s3://` each; returns their number.
 
     ``python -m sparkrec.io.storage SOURCE TARGET`` does this from a shell. For an `s3://` TARGET,
     `aws s3 cp --recursive SOURCE TARGET` does the same.
@@ -149,20 +252,32 @@ def copy_folder(source: str, target: str) -> int:
     if not files:
         raise StorageError(f"nothing to copy: {source} has no files")
     for file in files:
-        _copy_file(local_path(source) / file.name, join(target, file.name))
+        origin = join(source, file.name) if file.name else source
+        copy_file(origin, join(target, file.name or name_of(source)))
     return len(files)
 
 
-def _copy_file(source: Path, path: str) -> None:
+def copy_file(source: str, path: str) -> None:
+    """Copy one file; raises StorageError if it cannot be read or written."""
+    if is_s3(source):
+        client, bucket, key = s3.locate(source)
+        with s3.errors(source):
+            if is_s3(path):
+                _, target_bucket, target_key = s3.locate(path)
+                client.copy({"Bucket": bucket, "Key": key}, target_bucket, target_key)
+            else:
+                local_path(path).parent.mkdir(parents=True, exist_ok=True)
+                client.download_file(bucket, key, str(local_path(path)))
+        return
     if is_s3(path):
         client, bucket, key = s3.locate(path)
         with s3.errors(path):
-            client.upload_file(str(source), bucket, key)
+            client.upload_file(str(local_path(source)), bucket, key)
         return
     target = local_path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        shutil.copyfile(local_path(source), target)
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from None
 

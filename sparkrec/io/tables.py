@@ -11,7 +11,15 @@ from pyspark.sql import types as T
 
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import is_foreign, publish, read_manifest
+from sparkrec.io.publishing import (
+    KEPT_RUNS,
+    Published,
+    is_foreign,
+    open_output,
+    part,
+    publish,
+    read_manifest,
+)
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
 INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
@@ -44,11 +52,23 @@ def read_table(
         The table has no rows, lacks a column, or has a column of another type.
     """
     try:
-        manifest = {} if foreign and is_foreign(path) else read_manifest(path)
+        published = None if foreign and is_foreign(path) else open_output(path)
     except StorageError as error:
         raise StorageError(f"{what}: {error}") from None
+    if published is None:
+        frame, rows = _infer(spark, path, what), None
+    else:
+        frame, rows = read_published(spark, published, f"{what}: {path}")
+    require_columns(frame, types or {}, f"{what}: {path}")
+    if rows == 0 or (rows is None and frame.isEmpty()):
+        raise DataError(f"{what}: {path} has no rows")
+    return frame
+
+
+def _infer(spark: SparkSession, path: str, what: str) -> DataFrame:
+    """Read parquet of another program, whose schema Spark finds."""
     try:
-        frame = spark.read.parquet(storage.spark_path(path))
+        return spark.read.parquet(storage.spark_path(path))
     except AnalysisException as error:
         raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
     except Py4JJavaError as error:
@@ -57,11 +77,20 @@ def read_table(
         while cause.getCause() is not None:
             cause = cause.getCause()
         raise DataError(f"{what}: {path} holds no parquet table ({cause.getMessage()})") from None
-    require_columns(frame, types or {}, f"{what}: {path}")
-    rows = manifest.get("rows")
-    if rows == 0 or (rows is None and foreign and frame.isEmpty()):
-        raise DataError(f"{what}: {path} has no rows")
-    return frame
+
+
+def read_published(spark: SparkSession, published: Published, where: str) -> tuple[DataFrame, int]:
+    """The files of the manifest, with its schema; returns the number of rows as well."""
+    manifest = published.manifest
+    try:
+        schema, rows = T.StructType.fromJson(manifest["schema"]), int(manifest["rows"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{where} holds no parquet table (its manifest has no schema)") from None
+    paths = [published.folder]
+    if published.has_other_files:
+        names = [file["name"] for file in manifest["files"]]
+        paths = [published.path(name) for name in names if name.endswith(".parquet")]
+    return spark.read.schema(schema).parquet(*map(storage.spark_path, paths)), rows
 
 
 def require_columns(
@@ -86,37 +115,65 @@ def write_table(
     overwrite: bool = False,
     about: Mapping[str, Any] | None = None,
     files: int | None = None,
+    keep: int = KEPT_RUNS,
 ) -> dict[str, Any]:
     """Write a table and publish it; returns the entries of its manifest except the files.
 
-    The manifest has `rows`, and `content`, a hash of all rows that does not depend on their order,
-    so that equal data has the same hash wherever it was written.
+    The manifest has `rows`, `schema`, and `content`, a hash of all rows that does not depend on
+    their order, so that equal data has the same hash wherever it was written.
 
     Parameters
     ----------
     made_by
-        Name of the job that writes the table.
+        What writes the table, as in `publish`.
     overwrite
-        Whether a path that another job or program wrote may be replaced.
+        Whether a path that something else made may be written to.
     about
         Other entries of the manifest.
     files
         Number of parquet files; None writes one file per partition.
+    keep
+        Number of versions to keep, with the new one.
     """
     facts: dict[str, Any] = dict(about or {})
-    with publish(path, made_by, overwrite, facts) as staging:
-        target = storage.spark_path(staging)
-        (frame.repartition(files) if files else frame).write.parquet(target)
-        written = frame.sparkSession.read.parquet(target)
-        columns = [_cell_hash(field) for field in sorted(written.schema, key=lambda f: f.name)]
-        row = written.agg(
-            F.count("*").alias("rows"),
-            F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("content"),
-        ).first()
-        assert row is not None
-        content = int(row["content"] or 0) & (2**64 - 1)
-        facts |= {"rows": int(row["rows"]), "content": f"{content:016x}"}
+    with publish(path, made_by, overwrite, facts, keep=keep) as folder:
+        facts |= _write(frame, folder, files)
     return facts
+
+
+def write_part(
+    frame: DataFrame, folder: str, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write a table as a part of a version; returns what `write_table` returns."""
+    facts: dict[str, Any] = dict(about or {})
+    with part(folder, facts):
+        facts |= _write(frame, folder)
+    return facts
+
+
+def load_table(spark: SparkSession, path: str) -> DataFrame:
+    """Read a published table, or a part of an output, without any demand on its rows."""
+    return read_published(spark, open_output(path), path)[0]
+
+
+def _write(frame: DataFrame, folder: str, files: int | None = None) -> dict[str, Any]:
+    """Write parquet files into a folder; returns `rows`, `content` and `schema`."""
+    target = storage.spark_path(folder)
+    (frame.repartition(files) if files else frame).write.mode("append").parquet(target)
+    written = frame.sparkSession.read.schema(frame.schema).parquet(target)
+    rows, content = content_hash(written)
+    return {"rows": rows, "content": content, "schema": written.schema.jsonValue()}
+
+
+def content_hash(table: DataFrame) -> tuple[int, str]:
+    """The number of rows of a table, and a hash of them that does not depend on their order."""
+    columns = [_cell_hash(field) for field in sorted(table.schema, key=lambda f: f.name)]
+    row = table.agg(
+        F.count("*").alias("rows"),
+        F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("content"),
+    ).first()
+    assert row is not None
+    return int(row["rows"]), f"{int(row['content'] or 0) & (2**64 - 1):016x}"
 
 
 def _cell_hash(field: T.StructField) -> Column:

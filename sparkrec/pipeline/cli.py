@@ -14,6 +14,8 @@ from pyspark.sql import SparkSession
 from sparkrec.config.describe import describe_keys, effective_conf
 from sparkrec.config.load import load_config
 from sparkrec.errors import SparkrecError
+from sparkrec.pipeline.paths import check_paths
+from sparkrec.pipeline.signals import ended_by_signals
 from sparkrec.read_errors import explain
 from sparkrec.session import open_session
 
@@ -29,7 +31,8 @@ def run_job(
     """Run a job's `main(config, spark)` as a command, and exit; `kind` is its config's class.
 
     Exit code 0 when `main` returns; 1, after one line `error: ...` on stderr, for a user's
-    mistake (`--debug` shows the stack trace). Anything else is a bug and shows its trace.
+    mistake (`--debug` shows the stack trace). Anything else is a bug and shows its trace. A signal
+    ends the job with one line and 128 + its number.
     """
 
     def load(path: str, overrides: Sequence[str]) -> C:
@@ -69,14 +72,17 @@ def run_command(
         if options.print_conf:
             print(effective_conf(config), end="")
             return
-        settings = getattr(config, "spark", {})
-        name = f"sparkrec {getattr(config, 'job', '')}".strip()
-        paths = list(_texts(config))
-        spark = open_session(name, settings, paths, verbose=options.debug)
-        text = main(config, spark)
-        if text:
-            print(text)
-        spark.stop()
+        check_paths(config)
+        with ended_by_signals() as signals:
+            settings = getattr(config, "spark", {})
+            name = f"sparkrec {getattr(config, 'job', '')}".strip()
+            paths = list(_texts(config))
+            spark = open_session(name, settings, paths, verbose=options.debug)
+            signals.watch()  # Spark has installed a handler of its own
+            text = main(config, spark)
+            if text:
+                print(text)
+            spark.stop()
     except Exception as error:
         message = user_message(error)
         if message is None:

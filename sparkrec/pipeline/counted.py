@@ -32,7 +32,6 @@ def count_estimator(job: CountJob[Any], tables: Tables) -> Retriever:
     """The estimator of a job."""
     estimator: Retriever = find_class(job.model_class)(job.model, **retriever_params(job))
     estimator.users = tables.users
-    estimator.work_path = job.output_path
     if estimator.hasParam("seed"):
         estimator.set_params(seed=job.seed)
     return estimator

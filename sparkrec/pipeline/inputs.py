@@ -8,12 +8,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.config.load import KEY
 from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, is_published
-from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, read_table
+from sparkrec.io.publishing import check_output, is_published, resolve
+from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, fingerprint, read_table
 from sparkrec.retrieval.search.settings import Retrieval
 
 
@@ -115,13 +116,11 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalJob:
+class RetrievalJob(OutputJob):
     """Keys that the config of every retrieval job has.
 
     Attributes
     ----------
-    job
-        Name of the script: `dssm` for jobs/dssm.py.
     dataset
         Name of the data set, for the report.
     input
@@ -137,13 +136,8 @@ class RetrievalJob:
         `train`, `infer` or both. `infer` alone evaluates the saved model of `init_model_path`.
     init_model_path
         Saved model that `mode: [infer]` evaluates; by default the model in the run folder.
-    overwrite
-        Whether output that this job did not write may be replaced.
-    spark
-        Spark settings; the prefix `spark.` of a key can be left out.
     """
 
-    job: str
     dataset: str
     input: str | Inputs
     evaluation: EvaluationSettings
@@ -154,10 +148,9 @@ class RetrievalJob:
     init_model_path: str | None = None
     columns: Columns = field(default_factory=Columns)
     retrieval: Retrieval = field(default_factory=Retrieval)
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.mode:
             raise ValueError("mode must name train, infer or both")
 
@@ -169,7 +162,7 @@ class RetrievalJob:
 
 @dataclass(frozen=True)
 class Tables:
-    """The input tables of a job as DataFrames."""
+    """The input tables of a job as DataFrames, and the content hash of each."""
 
     train: DataFrame
     events: DataFrame
@@ -177,6 +170,7 @@ class Tables:
     validation: DataFrame | None
     items: DataFrame | None
     users: DataFrame | None
+    fingerprint: dict[str, str] = field(default_factory=dict)
 
 
 def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
@@ -189,7 +183,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         protocol is unknown; or the output path holds output that this job did not write.
     """
     chosen = protocol(job.evaluation.protocol)
-    check_output(job.output_path, job.job, job.overwrite)
+    check_output(job.output_path, job.made_by, job.overwrite)
     columns = job.columns
     keys = {columns.user: KEY_TYPES, columns.item: KEY_TYPES}
     rated: dict[str, Sequence[Any]] = {}
@@ -203,9 +197,11 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         "items": {columns.item: KEY_TYPES},
         "users": {columns.user: KEY_TYPES},
     }
+    # Pointers are followed once: the tables stay the same ones while another run is published.
+    paths = {name: resolve(path) for name, path in job.tables.paths().items()}
     frames = {
         name: read_table(spark, path, f"input.{name}", required[name])
-        for name, path in job.tables.paths().items()
+        for name, path in paths.items()
     }
     # An error should appear now and not after the model was trained.
     chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)
@@ -219,6 +215,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         validation=frames.get("validation"),
         items=frames.get("items"),
         users=frames.get("users"),
+        fingerprint=fingerprint(paths),
     )
 
 

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
-from sparkrec.io.tables import fingerprint
 from sparkrec.models.registry import find_class
 from sparkrec.models.two_tower import require_network
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
@@ -100,8 +99,7 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         users=tables.users,
         events=tables.events,
         validation=validation,
-        work_path=storage.join(job.output_path, "work"),
-        fingerprint=fingerprint(job.tables.paths()),
+        fingerprint=tables.fingerprint,
         user_buckets=job.schema.user_buckets,
         item_buckets=job.schema.item_buckets,
         max_list_length=job.schema.max_list_length,

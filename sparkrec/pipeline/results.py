@@ -21,7 +21,7 @@ from typing import Any
 from sparkrec.config import load as configs
 from sparkrec.errors import ConfigError, SparkrecError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import is_published, read_manifest
+from sparkrec.io.publishing import is_published, open_output
 from sparkrec.io.tables import fingerprint
 from sparkrec.models.registry import BUILT_IN, find_class
 from sparkrec.pipeline.code import code_fingerprint
@@ -57,8 +57,7 @@ def load_job(conf: Path, jobs: Path) -> tuple[RetrievalJob | None, Path]:
 def current_metrics(job: RetrievalJob, script: Path) -> dict[str, Any] | None:
     """The metrics of a job's run folder, if they are current."""
     try:
-        read_manifest(job.output_path)
-        metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
+        metrics = storage.read_json(open_output(job.output_path).path("metrics.json"))
     except StorageError:
         return None
     same = (
@@ -87,7 +86,7 @@ def collect(confs: list[Path], jobs: Path, all_inputs: bool) -> dict[str, dict[s
         if metrics is None:
             log.info("running %s", conf)
             subprocess.run([sys.executable, str(script), "--conf", str(conf)], check=True)
-            metrics = storage.read_json(storage.join(job.output_path, "metrics.json"))
+            metrics = storage.read_json(open_output(job.output_path).path("metrics.json"))
         else:
             log.info("current: %s", conf)
         found[conf.stem] = metrics

@@ -1,7 +1,7 @@
-"""A retrieval job's run: run folder, recommendations, evaluation, metrics.json.
+"""A retrieval job's run: its model, recommendations, evaluation and metrics.json.
 
-A run folder holds `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metrics.json`, and for
-neural models `work/` (encoded rows and checkpoints). Its manifest is written last.
+A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/` and `metrics.json`. While
+it is at work it also has `work/` (encoded rows and checkpoints).
 """
 
 import logging
@@ -14,8 +14,9 @@ from sparkrec.config import load as configs
 from sparkrec.errors import DataError
 from sparkrec.evaluation.metrics import count_items, evaluate
 from sparkrec.evaluation.protocols import protocol
-from sparkrec.io import publishing, storage
-from sparkrec.io.tables import fingerprint, write_table
+from sparkrec.io import storage
+from sparkrec.io.publishing import WORK, is_published, resolve
+from sparkrec.io.tables import load_table, write_part
 from sparkrec.models.registry import find_class, short_name
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.report import Result, format_table, metrics_json
@@ -25,25 +26,23 @@ log = logging.getLogger("sparkrec.run")
 
 
 class Run:
-    """A run folder while its job is at work."""
+    """A run of a job while it is at work: a new version of the job's output.
 
-    def __init__(self, job: RetrievalJob, tables: Tables, keep: bool = False) -> None:
-        """Claim the run folder; with `keep`, what an earlier run left there stays."""
+    Attributes
+    ----------
+    folder
+        Where the run is written.
+    """
+
+    def __init__(self, job: RetrievalJob, tables: Tables, folder: str) -> None:
         self.name = short_name(find_class(job.model_class))
-        self.job, self.tables = job, tables
+        self.job, self.tables, self.folder = job, tables, folder
         self.seconds: dict[str, float] = {}
         self.results: list[Result] = []
-        self._data = fingerprint(job.tables.paths())
-        publishing.claim(job.output_path, job.job, job.overwrite, keep or "train" not in job.mode)
-
-    @property
-    def data(self) -> dict[str, str]:
-        """Content hash of every input."""
-        return self._data
 
     def path(self, *parts: str) -> str:
-        """A path in the run folder."""
-        return storage.join(self.job.output_path, *parts)
+        """A path in the run's folder."""
+        return storage.join(self.folder, *parts)
 
     def fit_or_load(self, estimator: Retriever) -> RetrievalModel:
         """Fit and save the model, or load the saved one where `mode` is `[infer]`.
@@ -58,6 +57,7 @@ class Run:
         if "train" not in self.job.mode:
             path = saved_model_path(self.job)
             model = estimator.model_class.load(path)
+            storage.copy_folder(resolve(path), self.path("model"))
             trained = model.fit_report.get("network")
             if trained is not None and trained != self.job.model_class:
                 raise DataError(
@@ -69,11 +69,12 @@ class Run:
             model.users = self.tables.users
             return model
         start = perf_counter()
+        estimator.work_path = self.path(WORK)
         model = estimator.fit(self.tables.train)
         self.seconds |= {"fit": perf_counter() - start, **model.fit_report.get("seconds", {})}
-        model.save(self.path("model"), overwrite=True)
+        model.save_part(self.path("model"))
         for name, table in model.tables(self.tables.test.sparkSession).items():
-            write_table(table, self.path(name), self.job.job, overwrite=True)
+            write_part(table, self.path(name))
         return model
 
     def evaluate(self, model: RetrievalModel, yardstick: str | None = None) -> None:
@@ -100,9 +101,9 @@ class Run:
             else:
                 folder = "seen_excluded" if exclude_seen else "seen_kept"
                 path = self.path("recommendations", folder)
-                about = write_table(answered, path, job.job, overwrite=True)
-                recommendations = answered.sparkSession.read.parquet(storage.spark_path(path))
-                self._report_short(recommendations, about["rows"], exclude_seen)
+                rows = write_part(answered, path)["rows"]
+                recommendations = load_table(answered.sparkSession, path)
+                self._report_short(recommendations, rows, exclude_seen)
                 self._add_seconds("recommend", start)
             start = perf_counter()
             found = evaluate(
@@ -120,8 +121,8 @@ class Run:
             estimator: Retriever = find_class(name)(**retriever_params(self.job))
             self.evaluate(estimator.fit(self.tables.events), name)
 
-    def finish(self) -> str:
-        """Write metrics.json and the run folder's manifest; returns the table to print."""
+    def write_metrics(self) -> str:
+        """Write metrics.json; returns the table to print."""
         job = self.job
         metrics = metrics_json(
             model=self.name,
@@ -129,12 +130,11 @@ class Run:
             dataset=job.dataset,
             config=configs.to_json(job),
             seed=job.seed,
-            data=self.data,
+            data=self.tables.fingerprint,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             results=self.results,
         )
         storage.write_json(self.path("metrics.json"), metrics)
-        publishing.finish(job.output_path, job.job, {"dataset": job.dataset, "data": self.data})
         return f"{format_table(self.results)}\n\nwritten to {job.output_path}"
 
     def _add_seconds(self, name: str, start: float) -> None:
@@ -161,7 +161,7 @@ def saved_model_path(job: RetrievalJob) -> str:
         No model is there.
     """
     path = job.init_model_path or storage.join(job.output_path, "model")
-    if not publishing.is_published(path):
+    if not is_published(path):
         raise DataError(
             f"mode is [infer], but there is no saved model at {path}; set init_model_path, or "
             "train with mode: [train, infer]"

@@ -1,12 +1,13 @@
 """Shows recommendations with names instead of ids, next to the history of the user."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import Job
 from sparkrec.io import storage
 from sparkrec.io.publishing import read_manifest
 from sparkrec.io.tables import KEY_TYPES, read_table
@@ -32,8 +33,8 @@ class ShowInput:
     items: str
 
 
-@dataclass(frozen=True)
-class Show:
+@dataclass(frozen=True, kw_only=True)
+class Show(Job):
     """Config of jobs/show.py.
 
     Attributes
@@ -48,7 +49,7 @@ class Show:
         Whether to show the recommendations without seen items, or those with seen items.
     """
 
-    job: str
+    job: Literal["show"]
     dataset: str
     input: ShowInput
     name: str
@@ -56,7 +57,6 @@ class Show:
     queries: int = 3
     items: int = 8
     exclude_seen: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("queries", "items"):

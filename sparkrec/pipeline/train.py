@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from sparkrec.config.load import load_config
+from sparkrec.config.load import conf_name, load_config
 from sparkrec.errors import ConfigError
 from sparkrec.io import storage
+from sparkrec.io.publishing import publish
 from sparkrec.models.registry import class_path, find_class
 from sparkrec.pipeline.cli import run_command
 from sparkrec.pipeline.counted import CountJob, NoSettings, count_estimator
@@ -40,10 +40,12 @@ def train(job: RetrievalJob, spark: SparkSession) -> str:
     """
     tables = read_inputs(spark, job)
     estimator = make_estimator(job, tables)
-    run = Run(job, tables, keep=_resumes(job))
-    run.evaluate(run.fit_or_load(estimator))
-    run.evaluate_yardsticks()
-    return run.finish()
+    about = {"dataset": job.dataset, "data": tables.fingerprint}
+    with publish(**job.target, about=about, resume=_resumes(job)) as folder:
+        run = Run(job, tables, folder)
+        run.evaluate(run.fit_or_load(estimator))
+        run.evaluate_yardsticks()
+        return run.write_metrics()
 
 
 def make_estimator(job: RetrievalJob, tables: Tables) -> Retriever:
@@ -75,11 +77,6 @@ def load_training_job(
     root = job.tables.root
     output = job.output_path or storage.join(root, "runs", conf_name(path))
     return dataclasses.replace(job, output_path=output, model_class=class_path(model_class))
-
-
-def conf_name(path: str) -> str:
-    """The name of a conf: `dssm_ml_1m` of `conf/dssm_ml_1m.yaml` and of `dssm_ml_1m.yaml.dev`."""
-    return Path(path).name.removesuffix(".dev").removesuffix(".yaml").removesuffix(".yml")
 
 
 def job_kind(model: str) -> Any:

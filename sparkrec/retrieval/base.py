@@ -15,9 +15,9 @@ from pyspark.sql import types as T
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import publish
+from sparkrec.io.publishing import part, publish
 from sparkrec.models.registry import class_path
-from sparkrec.retrieval.answering.folder import DESCRIPTION, read_description
+from sparkrec.retrieval.answering.folder import DESCRIPTION, saved_model
 from sparkrec.retrieval.params import ConfigParams, RetrievalParams
 from sparkrec.retrieval.recommend import recommend
 from sparkrec.retrieval.search.searcher import Searcher
@@ -119,25 +119,34 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         raise NotImplementedError
 
     def save(self, path: str, overwrite: bool = False) -> None:
-        """Save to a local or `s3://` folder, published as a whole.
+        """Save as a new version of a local or `s3://` folder, published as a whole.
 
         Raises
         ------
         StorageError
-            The path holds anything else than an earlier model of this class.
+            The path holds anything else than earlier models of this class.
         ConfigError
             The model's class is not in a module that another process can import.
         """
+        with publish(path, f"model:{type(self).__name__}", overwrite, hashes=True) as folder:
+            self._write(folder)
+
+    def save_part(self, folder: str) -> None:
+        """Save as a part of a run, into a folder of the run."""
+        with part(folder, hashes=True):
+            self._write(folder)
+
+    def _write(self, folder: str) -> None:
         classes = {"class": class_path(type(self)), "searcher": class_path(self.searcher_class)}
-        with publish(path, f"model:{type(self).__name__}", overwrite) as staging:
-            parts = self.write_parts(staging)
-            params = {
-                param.name: value
-                for param, value in self.extractParamMap().items()
-                if isinstance(value, str | int | float | bool | list | type(None))
-            }
-            description = {**classes, "params": params, **parts}
-            storage.write_json(storage.join(staging, DESCRIPTION), description)
+        parts = self.write_parts(folder)
+        params = {
+            param.name: value
+            for param, value in self.extractParamMap().items()
+            if isinstance(value, str | int | float | bool | list | type(None))
+        }
+        storage.write_json(
+            storage.join(folder, DESCRIPTION), {**classes, "params": params, **parts}
+        )
 
     @classmethod
     def load(cls: type[M], path: str) -> M:
@@ -146,16 +155,23 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         Raises
         ------
         StorageError
-            Nothing is there, it was never finished, or it is a model of another class.
+            Nothing is there, it was never finished, a file is damaged, or it is a model of another
+            class.
         """
-        description = read_description(path)
-        if description["class"] != f"{cls.__module__}:{cls.__qualname__}":
-            name = description["class"].partition(":")[2]
-            raise StorageError(
-                f"{path} holds a {name}, not a {cls.__name__}; load it with {name}.load"
-            )
-        model = cls.read_parts(path, description)
-        model._set(**{k: v for k, v in description["params"].items() if model.hasParam(k)})
+        with saved_model(path) as (folder, description):
+            if description["class"] != f"{cls.__module__}:{cls.__qualname__}":
+                name = description["class"].partition(":")[2]
+                raise StorageError(
+                    f"{path} holds a {name}, not a {cls.__name__}; load it with {name}.load"
+                )
+            return cls.restore(folder, description)
+
+    @classmethod
+    def restore(cls: type[M], folder: str, description: dict[str, Any]) -> M:
+        """The model of a folder whose files were checked, with the contents of its model.json."""
+        model = cls.read_parts(folder, description)
+        params = description["params"]
+        model.set_params(**{k: v for k, v in params.items() if model.hasParam(k)})
         return model
 
     def write(self) -> MLWriter:

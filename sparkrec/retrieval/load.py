@@ -2,7 +2,7 @@
 
 from sparkrec.errors import ConfigError, StorageError
 from sparkrec.models.registry import find_class
-from sparkrec.retrieval.answering.folder import read_description
+from sparkrec.retrieval.answering.folder import saved_model
 from sparkrec.retrieval.base import RetrievalModel
 
 
@@ -12,13 +12,15 @@ def load_model(path: str) -> RetrievalModel:
     Raises
     ------
     StorageError
-        Nothing is there, it was never finished, it is no model, or its class cannot be imported.
+        Nothing is there, it was never finished, a file is damaged, it is no model, or its class
+        cannot be imported.
     """
-    name = read_description(path)["class"]
-    try:
-        found = find_class(name)
-    except ConfigError as error:
-        raise StorageError(f"{path}: {error}") from None
-    if not issubclass(found, RetrievalModel):
-        raise StorageError(f"{path} is no saved model: its class is {name}")
-    return found.load(path)
+    with saved_model(path) as (folder, description):
+        name = description["class"]
+        try:
+            found = find_class(name)
+        except ConfigError as error:
+            raise StorageError(f"{path}: {error}") from None
+        if not issubclass(found, RetrievalModel):
+            raise StorageError(f"{path} is no saved model: its class is {name}")
+        return found.restore(folder, description)

@@ -4,7 +4,7 @@ Of the training run only the folder of the model is needed.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
 from sparkrec.io.publishing import check_output, publish
@@ -54,8 +55,8 @@ class RecommendInput:
             raise ValueError("queries or events must be given")
 
 
-@dataclass(frozen=True)
-class Recommend:
+@dataclass(frozen=True, kw_only=True)
+class Recommend(OutputJob):
     """Config of jobs/recommend.py.
 
     Attributes
@@ -80,24 +81,20 @@ class Recommend:
         `parquet`: the columns of the queries and `recommended`, array<struct<item_id, score>>.
         `text`: lines ``user:7, top K: [12, 5, 9]``, as PaddleRec prints its predictions, with a
         literal K.
-    overwrite
-        Whether output that this job did not write may be replaced.
     """
 
-    job: str
+    job: Literal["recommend"]
     input: RecommendInput
     model_path: str
-    output_path: str
     k: int = 20
     exclude_seen: bool = True
     max_history: int = 1000
     feature_items: int = 10
     fallback: Literal["none", "global_hot"] = "global_hot"
     format: Literal["parquet", "text"] = "parquet"
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("k", "max_history", "feature_items"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -113,7 +110,7 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     DataError
         A table lacks a column or has no rows.
     """
-    check_output(config.output_path, config.job, config.overwrite)
+    check_output(config.output_path, config.made_by, config.overwrite)
     model = load_model(config.model_path)
     model.set_params(k=config.k, exclude_seen=config.exclude_seen, fallback=config.fallback)
     if config.input.users is not None:
@@ -129,7 +126,7 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
         *[f"`{name}`" for name in queries.columns], RECOMMENDED
     )
     if config.format == "parquet":
-        rows = write_table(answered, config.output_path, config.job, config.overwrite)["rows"]
+        rows = write_table(answered, **config.target)["rows"]
     else:
         rows = _write_text(answered, config, model.columns.user)
     return f"{config.output_path}: {rows:,} queries answered, {unknown:,} unknown items left out"
@@ -208,8 +205,8 @@ def _write_text(answered: DataFrame, config: Recommend, user: str) -> int:
     items = F.concat_ws(", ", F.transform("recommended", lambda r: r["item_id"].cast("string")))
     line = F.format_string("user:%s, top K: [%s]", F.col(user).cast("string"), items).alias("value")
     facts: dict[str, Any] = {}
-    with publish(config.output_path, config.job, config.overwrite, facts) as staging:
-        target = storage.spark_path(staging)
-        answered.select(line).write.text(target)
+    with publish(**config.target, about=facts) as folder:
+        target = storage.spark_path(folder)
+        answered.select(line).write.mode("append").text(target)
         facts["rows"] = answered.sparkSession.read.text(target).count()
     return int(facts["rows"])

@@ -1,12 +1,14 @@
 """Checkpoints: the state of training in storage, as safetensors and JSON.
 
-A checkpoint is a published folder `<phase>-epoch-0003` with `weights.safetensors`,
+A checkpoint is a folder with a manifest, `<phase>-epoch-0003` with `weights.safetensors`,
 `optimizer.safetensors` (all tensors of the optimizers' state, and Torch's random state),
 `best.safetensors` (the weights of the best epoch so far, with early stopping) and `state.json` (all
-numbers and texts). The last two checkpoints are kept.
+numbers and texts). The last two checkpoints are kept; if the last one is damaged, the one before it
+is used.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparkrec.errors import TrainingError
+from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
-from sparkrec.io.publishing import MANIFEST, publish
+from sparkrec.io.publishing import MANIFEST, check_hashes, open_output, part
 from sparkrec.io.tensors import read_tensors, write_tensors
+
+log = logging.getLogger("sparkrec.training")
 
 _KEPT = 2
 _RANDOM = "random_state"
@@ -57,7 +61,7 @@ def save(
     optimizers: Sequence[torch.optim.Optimizer],
     best: Mapping[str, Tensor] | None,
 ) -> str:
-    """Publish a checkpoint below `folder`, remove all but the last two, and return its path."""
+    """Write a checkpoint below `folder`, remove all but the last two, and return its path."""
     path = storage.join(folder, f"{progress.phase}-epoch-{progress.epoch:04d}")
     tensors: dict[str, Tensor] = {_RANDOM: torch.get_rng_state()}
     scalars: dict[str, Any] = {}
@@ -70,12 +74,12 @@ def save(
                 else:
                     scalars[key] = value
     state_json = {"progress": asdict(progress), "identity": dict(identity), "optimizer": scalars}
-    with publish(path, "checkpoint") as staging:
-        write_tensors(storage.join(staging, "weights.safetensors"), weights)
-        write_tensors(storage.join(staging, "optimizer.safetensors"), tensors)
+    with part(path, hashes=True):
+        write_tensors(storage.join(path, "weights.safetensors"), weights)
+        write_tensors(storage.join(path, "optimizer.safetensors"), tensors)
         if best is not None:
-            write_tensors(storage.join(staging, "best.safetensors"), best)
-        storage.write_json(storage.join(staging, "state.json"), state_json)
+            write_tensors(storage.join(path, "best.safetensors"), best)
+        storage.write_json(storage.join(path, "state.json"), state_json)
     for old in _checkpoints(folder)[:-_KEPT]:
         storage.remove(storage.join(folder, old))
     return path
@@ -113,10 +117,19 @@ def latest(folder: str, identity: Mapping[str, Any]) -> Checkpoint | None:
     TrainingError
         It belongs to another config or to other data.
     """
-    names = _checkpoints(folder)
-    if not names:
-        return None
-    path = storage.join(folder, names[-1])
+    for name in reversed(_checkpoints(folder)):
+        path = storage.join(folder, name)
+        try:
+            check_hashes(open_output(path))
+        except StorageError as error:
+            log.warning("resume: going back to the checkpoint before %s: %s", path, error)
+            continue
+        return _read(path, identity)
+    return None
+
+
+def _read(path: str, identity: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint, after a look whether it belongs to this run."""
     state = storage.read_json(storage.join(path, "state.json"))
     for key, value in json.loads(json.dumps(dict(identity))).items():
         before = state["identity"].get(key)
@@ -146,7 +159,6 @@ def _checkpoints(folder: str) -> list[str]:
     names = []
     for file in storage.list_files(folder):
         name, _, rest = file.name.partition("/")
-        # A name that begins with a dot is the staging folder of a killed writer.
-        if rest == MANIFEST and "-epoch-" in name and not name.startswith("."):
+        if rest == MANIFEST and "-epoch-" in name:
             names.append(name)
     return sorted(names)

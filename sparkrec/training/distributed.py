@@ -89,12 +89,17 @@ def _entry() -> Any:
     """
 
     def run(packages: dict[str, bytes], pickled_spec: bytes) -> None:
+        import atexit
+        import os
         import pickle
+        import shutil
         import sys
         import tempfile
         from pathlib import Path
 
-        folder = Path(tempfile.mkdtemp(prefix="sparkrec-"))
+        # As `sparkrec.scratch` does it, which cannot be imported yet.
+        folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{os.getpid()}-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for name, content in packages.items():
             (folder / f"{name}.zip").write_bytes(content)
             sys.path.insert(0, str(folder / f"{name}.zip"))

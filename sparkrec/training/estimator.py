@@ -7,7 +7,6 @@ builds the index of the items.
 
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, ClassVar
@@ -48,6 +47,7 @@ from sparkrec.retrieval.search.index import VectorIndex
 from sparkrec.retrieval.search.settings import Retrieval
 from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.loop import FINAL
@@ -174,7 +174,7 @@ class TwoTowerRetriever(Retriever):
         try:
             previous = self._previous_model()
             sides = self._fit_sides(dataset, train, schemas, previous)
-            work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
+            work = self.work_path or str(new_scratch_folder())
             encoded = self._encode(train, sides, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, sides)
         finally:

@@ -1,11 +1,12 @@
 """The history-features job: adds the user's recent items to each event."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
 from sparkrec.transforms.history import add_history
 
@@ -26,8 +27,8 @@ class EventTables:
     items: str | None = None
 
 
-@dataclass(frozen=True)
-class HistoryFeatures:
+@dataclass(frozen=True, kw_only=True)
+class HistoryFeatures(OutputJob):
     """Config of jobs/history_features.py.
 
     Attributes
@@ -40,18 +41,16 @@ class HistoryFeatures:
         Whether a history has the items of earlier sessions (baskets) only.
     """
 
-    job: str
+    job: Literal["history_features"]
     dataset: str
     input: EventTables
-    output_path: str
     columns: Columns = field(default_factory=Columns)
     max_len: int = 10
     item_features: tuple[str, ...] = ()
     by_session: bool = False
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_len < 1:
             raise ValueError("max_len must be at least 1")
         if self.item_features and self.input.items is None:
@@ -83,7 +82,7 @@ def write_history_features(spark: SparkSession, config: HistoryFeatures) -> str:
     table = add_history(
         events, columns, config.max_len, items, config.item_features, config.by_session
     )
-    facts = write_table(table, config.output_path, config.job, config.overwrite)
+    facts = write_table(table, **config.target)
     return (
         f"{config.output_path}: {facts['rows']:,} events with histories of up to {config.max_len}"
     )

@@ -1,13 +1,16 @@
 """The match-dataset job: splits events into train, validation and test, or samples negatives."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
+from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import publish
+from sparkrec.io.tables import load_table, write_part, write_table
 from sparkrec.transforms import filters
 from sparkrec.transforms.features import read_events
 from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
@@ -130,8 +133,8 @@ class Negatives:
             raise ValueError("alpha must be at least 0")
 
 
-@dataclass(frozen=True)
-class MatchDataset:
+@dataclass(frozen=True, kw_only=True)
+class MatchDataset(OutputJob):
     """Config of jobs/match_dataset.py, which either splits events or samples negatives.
 
     Attributes
@@ -141,19 +144,17 @@ class MatchDataset:
         table: the positives of `input.train` with their negatives.
     """
 
-    job: str
+    job: Literal["match_dataset"]
     dataset: str
     input: MatchInput
-    output_path: str
     seed: int = 0
     columns: Columns = field(default_factory=Columns)
     filters: Filters = field(default_factory=Filters)
     split: SplitBy | None = None
     negatives: Negatives | None = None
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.split is None) == (self.negatives is None):
             raise ValueError("split or negatives must be given, and not both")
         if (self.split is None) != (self.input.events is None):
@@ -178,10 +179,10 @@ def _write_split(spark: SparkSession, config: MatchDataset) -> str:
         )
     split = config.split.split(events, columns)
     lines = []
-    for name, frame in vars(split).items():
-        path = storage.join(config.output_path, name)
-        facts = write_table(frame, path, config.job, config.overwrite)
-        lines.append(f"{path}: {facts['rows']:,} rows")
+    with publish(**config.target, parts=tuple(vars(split))) as folder:
+        for name, frame in vars(split).items():
+            facts = write_part(frame, storage.join(folder, name))
+            lines.append(f"{storage.join(config.output_path, name)}: {facts['rows']:,} rows")
     return "\n".join(lines)
 
 
@@ -192,9 +193,14 @@ def _write_negatives(spark: SparkSession, config: MatchDataset) -> str:
     positives = train
     if wanted.rating_above is not None:
         positives = filters.positives(train, columns, wanted.rating_above)
+        if positives.isEmpty():
+            raise DataError(
+                f"input.train: {config.input.train} has no row with a {columns.rating} above "
+                f"negatives.rating_above: {wanted.rating_above:g}"
+            )
     table = sample_negatives(positives, train, columns, wanted.num, wanted.alpha, config.seed)
-    facts = write_table(table, config.output_path, config.job, config.overwrite)
-    written = spark.read.parquet(storage.spark_path(config.output_path))
+    facts = write_table(table, **config.target)
+    written = load_table(spark, config.output_path)
     short = negatives_shortfall(written, wanted.num)
     asked = facts["rows"] * wanted.num
     return (

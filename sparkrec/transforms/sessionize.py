@@ -1,15 +1,15 @@
 """Cut each user's events into sessions, at long gaps between two events."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
+from sparkrec.config.job import OutputJob
 from sparkrec.errors import ConfigError
-from sparkrec.io import storage
-from sparkrec.io.tables import write_table
+from sparkrec.io.tables import load_table, write_table
 from sparkrec.transforms._common import require_at_least, require_events
 from sparkrec.transforms.features import read_events
 
@@ -30,8 +30,8 @@ class SessionizeInput:
     events: str
 
 
-@dataclass(frozen=True)
-class Sessionize:
+@dataclass(frozen=True, kw_only=True)
+class Sessionize(OutputJob):
     """Config of jobs/sessionize.py.
 
     Attributes
@@ -42,17 +42,15 @@ class Sessionize:
         Maximum number of events in a session; null for no limit.
     """
 
-    job: str
+    job: Literal["sessionize"]
     dataset: str
     input: SessionizeInput
-    output_path: str
     columns: Columns = field(default_factory=lambda: Columns(session=SESSION))
     gap_seconds: int = 1800
     max_events: int | None = None
-    overwrite: bool = False
-    spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.columns.session is None:
             raise ValueError("columns must name the session, the column that is added")
         if self.gap_seconds < 1:
@@ -125,7 +123,7 @@ def write_sessions(spark: SparkSession, config: Sessionize) -> str:
     """Run the job; returns a line that says what was written."""
     events = read_events(spark, config.input.events, "input.events", config.columns)
     table = sessionize(events, config.columns, config.gap_seconds, config.max_events)
-    facts = write_table(table, config.output_path, config.job, config.overwrite)
-    written = spark.read.parquet(storage.spark_path(config.output_path))
+    facts = write_table(table, **config.target)
+    written = load_table(spark, config.output_path)
     sessions = written.select(str(config.columns.session)).distinct().count()
     return f"{config.output_path}: {facts['rows']:,} events in {sessions:,} sessions"

@@ -22,10 +22,10 @@ from sparkrec.io.tables import read_table
 
 def config(folder: Path, source: str | None) -> PrepareCompleteJourney:
     return PrepareCompleteJourney(
-        "prepare_complete_journey",
-        "complete_journey",
-        str(folder / "out"),
-        CompleteJourneyInput(source),
+        job="prepare_complete_journey",
+        dataset="complete_journey",
+        output_path=str(folder / "out"),
+        input=CompleteJourneyInput(source),
     )
 
 

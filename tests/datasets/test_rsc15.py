@@ -7,13 +7,19 @@ from pyspark.sql import SparkSession
 
 from sparkrec.datasets.rsc15 import PrepareRSC15, RSC15Input, prepare_rsc15
 from sparkrec.errors import DataError
+from sparkrec.io.tables import load_table
 
 DAY = 86_400
 
 
 def prepare(spark: SparkSession, tmp_path: Path, source: RSC15Input, **settings: int) -> str:
     target = str(tmp_path / "rsc15")
-    prepare_rsc15(spark, PrepareRSC15("prepare_rsc15", "mine", source, target, **settings))
+    prepare_rsc15(
+        spark,
+        PrepareRSC15(
+            job="prepare_rsc15", dataset="mine", input=source, output_path=target, **settings
+        ),
+    )
     return target
 
 
@@ -29,11 +35,11 @@ def test_prepared_files(spark: SparkSession, tmp_path: Path) -> None:
     train = write(tmp_path / "train.txt", ["2\t10\t100.5", "1\t11\t50.25", "2\t12\t100.75"], HEADER)
     test = write(tmp_path / "test.txt", ["7\t10\t900.9", "7\t99\t901", "7\t12\t902.1"], HEADER)
     target = prepare(spark, tmp_path, RSC15Input(train=train, test=test))
-    events = spark.read.parquet(f"{target}/train").orderBy("position").collect()
+    events = load_table(spark, f"{target}/train").orderBy("position").collect()
     wanted = [(1, 11, 50, 0), (2, 10, 100, 1), (2, 12, 100, 2)]
     found = [(r["session_id"], r["item_id"], r["timestamp"], r["position"]) for r in events]
     assert found == wanted
-    queries = spark.read.parquet(f"{target}/test").collect()
+    queries = load_table(spark, f"{target}/test").collect()
     assert [(q["session_id"], q["history"], q["relevant"]) for q in queries] == [(7, [10], [12])]
 
 
@@ -55,9 +61,9 @@ def test_raw_clicks_are_filtered_and_split_by_the_last_day(
     ]
     source = RSC15Input(clicks=write(tmp_path / "clicks.dat", rows))
     target = prepare(spark, tmp_path, source, min_item_events=3)
-    train = spark.read.parquet(f"{target}/train")
+    train = load_table(spark, f"{target}/train")
     assert {row[0] for row in train.select("session_id").distinct().collect()} == {1, 2}
-    queries = spark.read.parquet(f"{target}/test").orderBy("query_id").collect()
+    queries = load_table(spark, f"{target}/test").orderBy("query_id").collect()
     assert [query["relevant"][0] for query in queries] == [11, 10, 11]
     assert [len(query["history"]) for query in queries] == [1, 2, 3]
 

@@ -8,16 +8,19 @@ from pyspark.sql import SparkSession
 
 from sparkrec.datasets.session_text import SessionText, SessionTextInput, convert
 from sparkrec.errors import DataError, StorageError
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import resolve
+from sparkrec.io.tables import load_table, write_table
 
 
 def run(spark: SparkSession, target: Path, source: SessionTextInput, bad: int = 0) -> str:
-    config = SessionText("session_text", "mine", source, str(target), max_bad_rows=bad)
+    config = SessionText(
+        job="session_text", dataset="mine", input=source, output_path=str(target), max_bad_rows=bad
+    )
     return convert(spark, config)
 
 
 def events_of(spark: SparkSession, path: Path) -> list[tuple]:
-    frame = spark.read.parquet(str(path)).orderBy("position")
+    frame = load_table(spark, str(path)).orderBy("position")
     return [tuple(row) for row in frame.collect()]
 
 
@@ -45,9 +48,9 @@ def test_there_and_back(spark: SparkSession, tmp_path: Path) -> None:
     write_table(frame, str(tmp_path / "events"), "test")
     said = run(spark, tmp_path / "text", SessionTextInput(events=str(tmp_path / "events")))
     assert "2 sessions, 3 items, 0 events of unknown items left out" in said
-    files = sorted((tmp_path / "text" / "sessions").glob("part-*"))
+    files = sorted(Path(resolve(str(tmp_path / "text")), "sessions").glob("part-*"))
     assert "".join(file.read_text() for file in files) == "2 1 1\n0 1\n"
-    assert (tmp_path / "text" / "vocab.txt").read_text() == "40\n50\n70\n"
+    assert Path(resolve(str(tmp_path / "text" / "vocab.txt"))).read_text() == "40\n50\n70\n"
     back = SessionTextInput(
         sessions=str(tmp_path / "text" / "sessions"),
         vocabulary=str(tmp_path / "text" / "vocab.txt"),
@@ -71,7 +74,7 @@ def test_a_given_vocabulary_leaves_others_out(
     )
     said = run(spark, tmp_path / "text", source)
     assert "1 sessions, 2 items, 2 events of unknown items left out" in said
-    files = sorted((tmp_path / "text" / "sessions").glob("part-*"))
+    files = sorted(Path(resolve(str(tmp_path / "text")), "sessions").glob("part-*"))
     assert "".join(file.read_text() for file in files) == "1\n"
 
 

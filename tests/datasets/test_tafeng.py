@@ -7,20 +7,24 @@ from pyspark.sql import SparkSession
 
 from sparkrec.datasets.tafeng import PrepareTaFeng, TaFengInput, prepare_tafeng
 from sparkrec.errors import DataError, StorageError
+from sparkrec.io.tables import load_table
 
 
 def prepare(spark: SparkSession, folder: Path, text: str) -> str:
     (folder / "baskets.json").write_text(text)
     source = TaFengInput(str(folder / "baskets.json"))
     prepared = prepare_tafeng(
-        spark, PrepareTaFeng("prepare_tafeng", "tafeng", source, str(folder / "out"))
+        spark,
+        PrepareTaFeng(
+            job="prepare_tafeng", dataset="tafeng", input=source, output_path=str(folder / "out")
+        ),
     )
     return str(prepared)
 
 
 def test_baskets_in_their_order(spark: SparkSession, tmp_path: Path) -> None:
     said = prepare(spark, tmp_path, '{"7": [[3, 1], [1]], "2": [[5], [], [5, 5]]}')
-    events = spark.read.parquet(str(tmp_path / "out" / "events")).orderBy("position")
+    events = load_table(spark, str(tmp_path / "out" / "events")).orderBy("position")
     columns = ["user_id", "item_id", "basket_id", "timestamp", "position"]
     assert events.columns == columns
     assert [tuple(row) for row in events.collect()] == [
@@ -56,5 +60,11 @@ def test_a_missing_file(spark: SparkSession, tmp_path: Path) -> None:
     source = TaFengInput(str(tmp_path / "none.json"))
     with pytest.raises(StorageError, match=r"none\.json"):
         prepare_tafeng(
-            spark, PrepareTaFeng("prepare_tafeng", "tafeng", source, str(tmp_path / "out"))
+            spark,
+            PrepareTaFeng(
+                job="prepare_tafeng",
+                dataset="tafeng",
+                input=source,
+                output_path=str(tmp_path / "out"),
+            ),
         )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import resolve
+from sparkrec.io.tables import load_table, write_table
 
 REPO = Path(__file__).parents[2]
 PAGE = REPO / "docs" / "extending.md"
@@ -84,7 +85,8 @@ def test_trained_by_two_workers_saved_recommended_and_answered(
     master = ["--set", "spark={master: 'local[2]'}"]
     table = run(folder, str(REPO / "jobs" / "train.py"), "--conf", "bst.yaml", *master)
     assert "BST" in table and "global_hot" in table
-    made = folder / "data" / "mine" / "runs" / "bst"
+    output = folder / "data" / "mine" / "runs" / "bst"
+    made = Path(resolve(str(output)))
     metrics = json.loads((made / "metrics.json").read_text())
     excluded = next(result for result in metrics["results"] if result["exclude_seen"])
     assert excluded["model"] == "BST" and excluded["metrics"]["recall@5"] > 0.9
@@ -93,10 +95,10 @@ def test_trained_by_two_workers_saved_recommended_and_answered(
     # Other processes: one with Spark, which has not trained, and one without.
     (folder / "recommend.yaml").write_text(
         "job: recommend\n"
-        f"input: {{events: '{made.parents[1]}/leave_one_out/train'}}\n"
-        f"model_path: {made}/model\nk: 3\noutput_path: {folder}/recommended\n"
+        f"input: {{events: '{output.parents[1]}/leave_one_out/train'}}\n"
+        f"model_path: {output}/model\nk: 3\noutput_path: {folder}/recommended\n"
     )
     run(folder, str(REPO / "jobs" / "recommend.py"), "--conf", "recommend.yaml", *master)
-    recommended = spark.read.parquet(str(folder / "recommended")).where("user_id = 3").collect()
+    recommended = load_table(spark, str(folder / "recommended")).where("user_id = 3").collect()
     assert recommended[0]["recommended"][0]["item_id"] == "i10"
-    assert run(folder, "-c", ANSWER, str(made / "model")).split()[0] == "i05"
+    assert run(folder, "-c", ANSWER, str(output / "model")).split()[0] == "i05"

@@ -8,6 +8,9 @@ import pytest
 from in_session import run_in
 from pyspark.sql import SparkSession
 
+from sparkrec.io.publishing import resolve
+from sparkrec.io.tables import load_table
+
 
 @pytest.mark.slow
 def test_own_csv_to_recommendations(
@@ -22,11 +25,11 @@ def test_own_csv_to_recommendations(
     for job, conf in steps[:-1]:
         run_in(spark, job, "--conf", conf)
     command(str(data_root), *steps[-1])
-    run = data_root / "example" / "runs" / "dssm_bce_neg4_example"
+    run = Path(resolve(f"{data_root}/example/runs/dssm_bce_neg4_example"))
     metrics = json.loads((run / "metrics.json").read_text())
     assert {r["model"] for r in metrics["results"]} == {"dssm", "global_hot"}
-    lists = spark.read.parquet(str(run / "recommendations" / "seen_kept"))
-    test = spark.read.parquet(str(data_root / "example" / "leave_one_out" / "test"))
+    lists = load_table(spark, str(run / "recommendations" / "seen_kept"))
+    test = load_table(spark, str(data_root / "example" / "leave_one_out" / "test"))
     rows = lists.join(test, "query_id").select("customer_id", "recommended.item_id").collect()
     assert len(rows) == 60
     # Each customer buys from one of two ranges; the model has to tell them apart.
@@ -35,7 +38,7 @@ def test_own_csv_to_recommendations(
         for row in rows
     ]
     assert sum(right) / (5 * len(rows)) > 0.8
-    everyone = spark.read.parquet(str(data_root / "example/recommendations/gru4rec_ce_example"))
+    everyone = load_table(spark, str(data_root / "example/recommendations/gru4rec_ce_example"))
     answers = {row["customer_id"]: row["recommended"] for row in everyone.collect()}
     assert len(answers) == 60
     assert all(given for given in answers.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import read_manifest
+from sparkrec.io.publishing import open_output, read_manifest
 
 # What hadoop-aws 3.3 needs beside a newer Hadoop, whose defaults it cannot read.
 S3A = {
@@ -48,8 +48,8 @@ def test_own_csv_to_metrics_on_s3(
         command(s3, job, conf, f"spark={json.dumps({'jars': jars, **settings})}")
     run = f"{s3}/example/runs/dssm_bce_neg4_example"
     names = {file["name"].split("/")[0] for file in read_manifest(run)["files"]}
-    assert names == {"metrics.json", "model", "recommendations", "work"}
-    results = storage.read_json(f"{run}/metrics.json")["results"]
+    assert names == {"metrics.json", "model", "recommendations"}
+    results = storage.read_json(open_output(run).path("metrics.json"))["results"]
     kept = {r["model"]: r for r in results if not r["exclude_seen"]}
     assert {name: result["n"] for name, result in kept.items()} == {"dssm": 60, "global_hot": 60}
     # Each customer buys from one of two ranges, which popularity cannot tell apart.

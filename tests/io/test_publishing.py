@@ -1,5 +1,8 @@
-"""Outputs and run folders that appear as a whole or not at all, on the disk and on S3 alike."""
+"""Outputs as versions with a pointer: whole or not at all, on the disk and on S3 alike."""
 
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,29 +10,52 @@ import pytest
 
 from sparkrec import __version__
 from sparkrec.errors import StorageError
-from sparkrec.io import storage
-from sparkrec.io.publishing import claim, finish, is_published, publish, read_manifest
+from sparkrec.io import publishing, storage
+from sparkrec.io.lease import LEASE
+from sparkrec.io.publishing import (
+    CHECKPOINTS,
+    MANIFEST,
+    POINTER,
+    check_hashes,
+    check_output,
+    current_run,
+    is_foreign,
+    is_published,
+    open_output,
+    part,
+    publish,
+    read_manifest,
+    resolve,
+    runs,
+)
 from sparkrec.io.s3 import locate
 
 
 def names(path: str) -> list[str]:
-    return [file.name for file in storage.list_files(path)]
+    """Files below a path, the current run of `out` written as `<run>`."""
+    run = current_run(storage.join(path, "out")) or "none"
+    return [file.name.replace(run, "<run>") for file in storage.list_files(path)]
 
 
 def put(path: str, made_by: str = "job", content: bytes = b"new", **options: Any) -> None:
-    with publish(path, made_by, **options) as staging:
-        storage.write_bytes(storage.join(staging, "part-0"), content)
+    with publish(path, made_by, **options) as folder:
+        storage.write_bytes(storage.join(folder, "part-0"), content)
+
+
+def read(path: str) -> bytes:
+    return storage.read_bytes(open_output(path).path("part-0"))
 
 
 def test_publish(place: str) -> None:
     path = storage.join(place, "out")
     about: dict[str, Any] = {"rows": 3}
-    with publish(path, "job", about=about) as staging:
-        storage.write_bytes(storage.join(staging, "part-0"), b"1234")
-        storage.write_bytes(storage.join(staging, "sub/part-1"), b"")
+    with publish(path, "job", about=about) as folder:
+        storage.write_bytes(storage.join(folder, "part-0"), b"1234")
+        storage.write_bytes(storage.join(folder, "sub/part-1"), b"")
+        storage.write_bytes(storage.join(folder, "work/x"), b"not of the output")
         about["later"] = "yes"
-        assert not storage.exists(path)
-        with pytest.raises(StorageError, match="no such path"):
+        assert not is_published(path)
+        with pytest.raises(StorageError, match="is not a finished sparkrec output"):
             read_manifest(path)
     assert read_manifest(path) == {
         "made_by": "job",
@@ -38,31 +64,36 @@ def test_publish(place: str) -> None:
         "later": "yes",
         "files": [{"name": "part-0", "size": 4}, {"name": "sub/part-1", "size": 0}],
     }
-    assert names(place) == ["out/_sparkrec.json", "out/part-0", "out/sub/part-1"]
+    assert names(place) == [
+        f"out/<run>/{MANIFEST}",
+        "out/<run>/part-0",
+        "out/<run>/sub/part-1",
+        "out/LATEST",
+    ]
+    pointer = storage.read_bytes(storage.join(path, POINTER)).decode()
+    assert pointer == f"{current_run(path)}\n"
 
 
 def test_spaces_and_other_alphabets(place: str) -> None:
     path = storage.join(place, "my data", "été [1] 数据 100%", "out put")
     put(path)
     put(path, content=b"again")
-    assert storage.read_bytes(storage.join(path, "part-0")) == b"again"
-    assert names(path) == ["_sparkrec.json", "part-0"]
+    assert read(path) == b"again"
 
 
 @pytest.mark.slow
-def test_s3_markers_of_empty_folders_are_left_behind(s3: str) -> None:
-    client, bucket, key = locate(s3)
-    with publish(f"{s3}/out", "job") as staging:
-        client.put_object(Bucket=bucket, Key=staging.removeprefix("s3://test/") + "/", Body=b"")
-        storage.write_bytes(f"{staging}/x", b"1")
-    found = client.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
-    assert [entry["Key"].removeprefix(key) for entry in found] == ["/out/_sparkrec.json", "/out/x"]
+def test_s3_markers_of_empty_folders_are_no_files(s3: str) -> None:
+    client, bucket, _ = locate(s3)
+    with publish(f"{s3}/out", "job") as folder:
+        client.put_object(Bucket=bucket, Key=folder.removeprefix("s3://test/") + "/", Body=b"")
+        storage.write_bytes(f"{folder}/x", b"1")
+    assert [file["name"] for file in read_manifest(f"{s3}/out")["files"]] == ["x"]
 
 
 def test_a_folder_that_cannot_be_made_is_found_out_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(StorageError, match=r"cannot write .*file/x"),
+        pytest.raises(StorageError, match=r"file/x"),
         publish(str(tmp_path / "file" / "x"), "job"),
     ):
         pytest.fail("the block ran")
@@ -70,8 +101,8 @@ def test_a_folder_that_cannot_be_made_is_found_out_before_any_work(tmp_path: Pat
 
 def test_publish_nothing_on_failure(place: str) -> None:
     path = storage.join(place, "out")
-    with pytest.raises(KeyError), publish(path, "job") as staging:
-        storage.write_bytes(storage.join(staging, "x"), b"1")
+    with pytest.raises(KeyError), publish(path, "job") as folder:
+        storage.write_bytes(storage.join(folder, "x"), b"1")
         raise KeyError
     with pytest.raises(StorageError, match=r"nothing was written for .*out"), publish(path, "job"):
         pass
@@ -81,16 +112,57 @@ def test_publish_nothing_on_failure(place: str) -> None:
 def test_a_failed_run_keeps_the_old_output(place: str) -> None:
     path = storage.join(place, "out")
     put(path, content=b"old")
-    with pytest.raises(KeyError), publish(path, "job") as staging:
-        storage.write_bytes(storage.join(staging, "part-1"), b"new")
-        assert storage.read_bytes(storage.join(path, "part-0")) == b"old"
-        assert is_published(path)
+    before = names(place)
+    with pytest.raises(KeyError), publish(path, "job") as folder:
+        storage.write_bytes(storage.join(folder, "part-0"), b"new")
+        assert read(path) == b"old"
         raise KeyError
-    assert storage.read_bytes(storage.join(path, "part-0")) == b"old"
-    with publish(path, "job") as staging:
-        storage.write_bytes(storage.join(staging, "part-1"), b"new")
-        assert storage.read_bytes(storage.join(path, "part-0")) == b"old"
-    assert names(place) == ["out/_sparkrec.json", "out/part-1"]
+    assert read(path) == b"old"
+    assert names(place) == before
+    with publish(path, "job") as folder:
+        storage.write_bytes(storage.join(folder, "part-0"), b"new")
+        assert read(path) == b"old"
+    assert read(path) == b"new"
+
+
+# ------------------------------------------------------------------------------- versions
+
+
+def test_versions_that_are_kept(place: str) -> None:
+    path = storage.join(place, "out")
+    for number in range(4):
+        put(path, content=b"%d" % number)
+    assert len(runs(path)) == 2
+    assert current_run(path) == runs(path)[-1]
+    assert storage.read_bytes(storage.join(path, runs(path)[0], "part-0")) == b"2"
+    put(path, content=b"4", keep=1)
+    assert runs(path) == [current_run(path)]
+    assert names(place) == [f"out/<run>/{MANIFEST}", "out/<run>/part-0", "out/LATEST"]
+
+
+def test_a_reader_keeps_its_version_while_the_next_is_published(place: str) -> None:
+    path = storage.join(place, "out")
+    put(path, content=b"old")
+    pinned = resolve(path)
+    put(path, content=b"new")
+    assert storage.read_bytes(storage.join(pinned, "part-0")) == b"old"
+
+
+def test_files_of_others_are_neither_removed_nor_read(place: str) -> None:
+    path = storage.join(place, "out")
+    put(path, content=b"1")
+    storage.write_bytes(storage.join(resolve(path), "notes.txt"), b"precious")
+    storage.write_bytes(storage.join(path, "more.txt"), b"precious, too")
+    assert open_output(path).has_other_files
+    first = resolve(path)
+    for content in (b"2", b"3", b"4"):
+        put(path, content=content)
+    assert storage.read_bytes(storage.join(first, "notes.txt")) == b"precious"
+    assert not storage.exists(storage.join(first, "part-0"))
+    assert storage.read_bytes(storage.join(path, "more.txt")) == b"precious, too"
+
+
+# ------------------------------------------------------------------------------- whose output
 
 
 def test_refuses_what_is_not_ours(place: str) -> None:
@@ -99,162 +171,253 @@ def test_refuses_what_is_not_ours(place: str) -> None:
     message = r"out exists and is not an output of sparkrec \(it holds thesis\.txt\).*overwrite"
     with pytest.raises(StorageError, match=message):
         put(path)
-    with pytest.raises(StorageError, match=message):
-        claim(path, "job")
     with pytest.raises(StorageError, match=r"is not a finished sparkrec output"):
         read_manifest(path)
+    assert is_foreign(path)
     assert names(place) == ["out/thesis.txt"]
     put(path, overwrite=True)
-    assert names(place) == ["out/_sparkrec.json", "out/part-0"]
+    assert storage.read_bytes(storage.join(path, "thesis.txt")) == b"precious"
+    assert not is_foreign(path)
 
 
-def test_refuses_a_file_that_is_not_ours(place: str) -> None:
+def test_refuses_a_file(place: str) -> None:
     path = storage.join(place, "out")
     storage.write_bytes(path, b"precious")
-    for write in (put, claim):
-        with pytest.raises(StorageError, match=r"out exists and is not an output of sparkrec"):
-            write(path, "job")
+    with pytest.raises(StorageError, match=r"out"):
+        put(path)
     assert storage.read_bytes(path) == b"precious"
 
 
-def test_overwrites_a_local_file_when_told(tmp_path: Path) -> None:
-    for write in (put, claim):
-        path = tmp_path / "out"
-        storage.remove(str(path))
-        path.write_bytes(b"x")
-        write(str(path), "job", overwrite=True)
-        assert path.is_dir()
-        assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_refuses_another_jobs_output(place: str) -> None:
+def test_refuses_another_makers_output(place: str) -> None:
     path = storage.join(place, "out")
-    put(path, "first")
-    message = r"was made by `first`, not by `second`; .* overwrite: true"
+    put(path, "job a")
+    with pytest.raises(StorageError, match=r"was made by `job a`, not by `job b`; .* overwrite: t"):
+        put(path, "job b")
+    put(path, "job b", overwrite=True)
+    assert read_manifest(path)["made_by"] == "job b"
+    assert [read_manifest(storage.join(path, run))["made_by"] for run in runs(path)] == [
+        "job a",
+        "job b",
+    ]
+
+
+BAD_PATHS = ["", " ", ".", "..", "/", "~HOME", "a/../b", "a\0b", "x" * 300, "a/" + "é" * 200]
+BAD_PATHS += ["/sparkrec-new-folder-of-the-root", "/dev/null", "s3://bucket", "s3://", "S3://b/"]
+BAD_PATHS += ["hdfs://x/y", "gs://x/y", "s3:/x/y", "file://host/x"]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_paths_that_no_output_can_have(path: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(StorageError) as caught:
+            check_output(path.replace("~HOME", str(Path.home())), "job", overwrite)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_special_files_are_no_outputs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("fifo", "dangling"):
+        with pytest.raises(StorageError, match=name):
+            check_output(str(tmp_path / name), "job", overwrite=True)
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    put(str(tmp_path / "link"))
+    assert read(str(tmp_path / "real")) == b"new"
+
+
+# ------------------------------------------------------------------------------- parts
+
+
+def put_parts(path: str, content: bytes, **options: Any) -> None:
+    with publish(path, "job", parts=("train", "test"), **options) as folder:
+        for name in ("train", "test"):
+            with part(storage.join(folder, name), {"rows": 1}) as inside:
+                storage.write_bytes(storage.join(inside, "part-0"), content)
+
+
+def test_parts_change_together(place: str) -> None:
+    path = storage.join(place, "out")
+    put_parts(path, b"old")
+    train, test = storage.join(path, "train"), storage.join(path, "test")
+    assert (read(train), read(test)) == (b"old", b"old")
+    assert read_manifest(train)["rows"] == 1
+    with pytest.raises(KeyError), publish(path, "job", parts=("train", "test")) as folder:
+        with part(storage.join(folder, "train")) as inside:
+            storage.write_bytes(storage.join(inside, "part-0"), b"new")
+        raise KeyError
+    assert (read(train), read(test)) == (b"old", b"old")
+    put_parts(path, b"new")
+    assert (read(train), read(test)) == (b"new", b"new")
+    assert resolve(storage.join(path, "nothing")) == storage.join(path, "nothing")
+
+
+def test_parts_stand_beside_files_of_others(place: str) -> None:
+    path = storage.join(place, "out")
+    storage.write_bytes(storage.join(path, "raw", "events.csv"), b"raw")
+    put_parts(path, b"1")
+    put(storage.join(path, "below"), "other", b"2")
+    put_parts(path, b"3", keep=1)
+    assert storage.read_bytes(storage.join(path, "raw", "events.csv")) == b"raw"
+    assert read(storage.join(path, "below")) == b"2"
+    storage.write_bytes(storage.join(place, "taken", "train", "x"), b"x")
+    with pytest.raises(StorageError, match=r"taken/train exists and is not an output"):
+        put_parts(storage.join(place, "taken"), b"1")
+
+
+def test_an_output_is_not_written_into_another(place: str) -> None:
+    path = storage.join(place, "out")
+    put_parts(path, b"1")
+    for overwrite in (False, True):
+        with pytest.raises(StorageError, match=r"is `train` of the output .*out"):
+            put(storage.join(path, "train"), overwrite=overwrite)
+        with pytest.raises(StorageError, match=r"is inside a run of another output"):
+            put(storage.join(resolve(path), "mine"), overwrite=overwrite)
+
+
+# ------------------------------------------------------------------------------- what is read
+
+
+def shorten(path: str) -> None:
+    storage.write_bytes(path, storage.read_bytes(path)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(storage.remove, "part-0 is missing"), (shorten, "part-0 has 2 bytes, not 3")],
+)
+def test_a_file_that_is_missing_or_shortened(
+    place: str, damage: Callable[[str], None], message: str
+) -> None:
+    path = storage.join(place, "out")
+    put(path)
+    damage(storage.join(resolve(path), "part-0"))
     with pytest.raises(StorageError, match=message):
-        put(path, "second")
-    put(path, "second", overwrite=True)
-    assert read_manifest(path)["made_by"] == "second"
-    storage.remove(path)
-    claim(path, "first")
-    with pytest.raises(StorageError, match=message):
-        claim(path, "second")
-    claim(path, "second", overwrite=True)
-    claim(path, "second")
-
-
-# ------------------------------------------------------------------------------- run folders
-
-
-def test_claim_and_finish(place: str) -> None:
-    path = storage.join(place, "run")
-    claim(path, "job")
-    assert storage.exists(path) and not is_published(path)
-    put(storage.join(path, "model"))
-    with pytest.raises(StorageError, match="is not a finished sparkrec output"):
         read_manifest(path)
-    finish(path, "job", {"dataset": "d"})
-    manifest = read_manifest(path)
-    assert (manifest["made_by"], manifest["dataset"]) == ("job", "d")
-    assert [f["name"] for f in manifest["files"]] == ["model/_sparkrec.json", "model/part-0"]
-    assert names(path) == ["_sparkrec.json", "model/_sparkrec.json", "model/part-0"]
 
 
-def test_claim_again(place: str) -> None:
-    path = storage.join(place, "run")
-    for finished in (False, True):
-        claim(path, "job")
-        storage.write_bytes(storage.join(path, "work", "x"), b"1")
-        if finished:
-            finish(path, "job", {})
-        claim(path, "job", keep=True)
-        assert not is_published(path)
-        assert names(storage.join(path, "work")) == ["x"]
-        claim(path, "job")
-        assert not storage.exists(storage.join(path, "work"))
+def test_a_flipped_byte(place: str) -> None:
+    path = storage.join(place, "out")
+    put(path, hashes=True)
+    check_hashes(open_output(path))
+    storage.write_bytes(storage.join(resolve(path), "part-0"), b"nEw")
+    with pytest.raises(StorageError, match="part-0 is damaged"):
+        check_hashes(open_output(path))
 
 
-def test_killed_while_it_takes_an_old_run_away(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = storage.join(place, "run")
-    claim(path, "job")
-    storage.write_bytes(storage.join(path, "work", "x"), b"1")
-    finish(path, "job", {})
-    removed: list[str] = []
-    remove = storage.remove
+@pytest.mark.parametrize("text", ["", "../../etc", "20200101-000000-000000-0000", "\xff"])
+def test_a_damaged_pointer(place: str, text: str) -> None:
+    path = storage.join(place, "out")
+    put(path)
+    storage.write_bytes(storage.join(path, POINTER), text.encode("latin-1"))
+    with pytest.raises(StorageError, match=r"LATEST"):
+        read_manifest(path)
 
-    def killed(name: str) -> None:
-        if removed:
-            raise KeyboardInterrupt
-        removed.append(name)
-        remove(name)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(storage, "remove", killed)
-        if storage.is_s3(place):
-            patched.setattr("sparkrec.io.s3.delete", lambda *_: killed(""))
-            removed.append("")
-        claim(path, "job")
-    claim(path, "job")
-    finish(path, "job", {})
-    assert names(path) == ["_sparkrec.json"]
+def test_a_damaged_manifest(place: str) -> None:
+    path = storage.join(place, "out")
+    put(path)
+    manifest = storage.join(resolve(path), MANIFEST)
+    for text in ("{}", "[]", '{"files": [{"name": "x"}]}', "{", '{"files": 3}'):
+        storage.write_bytes(manifest, text.encode())
+        with pytest.raises(StorageError, match=MANIFEST):
+            read_manifest(path)
 
 
 # ------------------------------------------------------------------------------- killed writers
 
 
-def test_leftovers_of_a_killed_writer(place: str) -> None:
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is cleaned up."""
+
+
+def killed_writer(path: str, files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Leave what a killed writer leaves; returns its folder."""
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(publishing, "_discard", lambda folder: None)
+        with publish(path, "job") as folder:
+            for name in files:
+                storage.write_bytes(storage.join(folder, name), b"x")
+            raise Killed
+    return folder
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = storage.join(place, "out")
     put(path, content=b"old")
-    for left in (".out.staging-1/_temporary/x", ".out.staging-2/y", ".outer.staging-1/z"):
-        storage.write_bytes(storage.join(place, left), b"")
+    left = killed_writer(path, ("part-0", "_temporary/x", "work/encoded/y"), monkeypatch)
+    assert storage.exists(left)
+    assert read(path) == b"old"
     put(path)
-    assert names(place) == [".outer.staging-1/z", "out/_sparkrec.json", "out/part-0"]
+    assert not storage.exists(left)
+    assert read(path) == b"new"
 
 
-def test_killed_between_the_two_renames(tmp_path: Path) -> None:
-    path = tmp_path / "o[u]t"
-    put(str(path), content=b"old")
-    path.rename(tmp_path / ".o[u]t.replaced-1")
-    (tmp_path / ".o[u]t.staging-1").mkdir()
-    with pytest.raises(KeyError), publish(str(path), "job"):
-        assert (path / "part-0").read_bytes() == b"old"
+def test_checkpoints_survive_until_they_are_resumed(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = storage.join(place, "out")
+    put(path, content=b"old")
+    left = killed_writer(path, ("model/half", f"{CHECKPOINTS}/a"), monkeypatch)
+    with pytest.raises(KeyError), publish(path, "job") as folder:
+        assert folder != left
         raise KeyError
-    assert [p.name for p in tmp_path.iterdir()] == ["o[u]t"]
-    (tmp_path / ".o[u]t.replaced-2").write_text("a file that was replaced")
-    put(str(path))
-    assert [p.name for p in tmp_path.iterdir()] == ["o[u]t"]
+    assert storage.exists(left)
+    with publish(path, "job", resume=True) as folder:
+        assert folder == left
+        assert storage.read_bytes(storage.join(folder, CHECKPOINTS, "a")) == b"x"
+        storage.write_bytes(storage.join(folder, "part-0"), b"resumed")
+    assert read(path) == b"resumed"
+    assert not storage.exists(storage.join(resolve(path), CHECKPOINTS))
 
 
-def test_killed_between_the_two_renames_of_anothers(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    put(str(path), "first")
-    path.rename(tmp_path / ".out.replaced-1")
-    with pytest.raises(StorageError, match="made by `first`"):
-        put(str(path), "second")
-    assert read_manifest(str(path))["made_by"] == "first"
+def test_checkpoints_survive_a_failure_and_go_with_the_next_run(place: str) -> None:
+    path = storage.join(place, "out")
+    with pytest.raises(KeyError), publish(path, "job") as left:
+        storage.write_bytes(storage.join(left, CHECKPOINTS, "a"), b"x")
+        storage.write_bytes(storage.join(left, "work/encoded"), b"x")
+        storage.write_bytes(storage.join(left, "part-0"), b"x")
+        raise KeyError
+    assert storage.exists(storage.join(left, CHECKPOINTS, "a"))
+    assert not storage.exists(storage.join(left, "work/encoded"))
+    assert not storage.exists(storage.join(left, "part-0"))
+    with pytest.raises(StorageError, match=r"made by `job`, not by `other`"):
+        put(path, "other", resume=True)
+    put(path)
+    assert not storage.exists(left)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["client.copy", "write_json"])
-def test_killed_while_it_moves_on_s3(s3: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = f"{s3}/out"
+def test_killed_before_the_pointer_is_written(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = storage.join(place, "out")
     put(path, content=b"old")
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    def kill(*_: object) -> None:
+        raise Killed
 
-    client, _, _ = locate(s3)
-    write_json = storage.write_json
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        if moment == "client.copy":
-            patched.setattr(client, "copy", killed)
-        else:
-            patched.setattr(
-                storage,
-                "write_json",
-                lambda name, value: (killed if "files" in value else write_json)(name, value),
-            )
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(publishing, "_point", kill)
         put(path)
-    assert not is_published(path)
-    put(path)
-    assert names(s3) == ["out/_sparkrec.json", "out/part-0"]
+    assert read(path) == b"old"
+    put(path, content=b"newer")
+    assert read(path) == b"newer"
+    assert [storage.read_bytes(storage.join(path, run, "part-0")) for run in runs(path)] == [
+        b"old",
+        b"newer",
+    ]
+
+
+def test_one_writer_at_a_time(place: str) -> None:
+    path = storage.join(place, "out")
+    with publish(path, "job") as folder:
+        storage.write_bytes(storage.join(folder, "part-0"), b"first")
+        with pytest.raises(StorageError, match=rf"is being written by process {os.getpid()} on "):
+            put(path)
+        assert storage.exists(storage.join(path, LEASE))
+    assert read(path) == b"first"
+    assert not storage.exists(storage.join(path, LEASE))

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import claim, publish, read_manifest
+from sparkrec.io.publishing import publish, read_manifest, resolve
 from sparkrec.io.tables import (
     INTEGER_TYPES,
     KEY_TYPES,
@@ -72,7 +72,9 @@ def test_parquet_of_others(spark: SparkSession, frame: DataFrame, tmp_path: Path
     frame.limit(0).write.parquet(str(tmp_path / "empty"))
     with pytest.raises(DataError, match=r"^input\.queries: .*empty has no rows$"):
         read_table(spark, str(tmp_path / "empty"), "input.queries", foreign=True)
-    claim(str(tmp_path / "run"), "job")
+    with pytest.raises(KeyError), publish(str(tmp_path / "run"), "job") as folder:
+        storage.write_bytes(storage.join(folder, "work/checkpoints/x"), b"x")
+        raise KeyError
     with pytest.raises(StorageError, match="is not a finished sparkrec output"):
         read_table(spark, str(tmp_path / "run"), "input.queries", foreign=True)
     with pytest.raises(StorageError, match="no such path"):
@@ -81,20 +83,32 @@ def test_parquet_of_others(spark: SparkSession, frame: DataFrame, tmp_path: Path
 
 def test_no_rows(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
     facts = write_table(frame.limit(0), str(tmp_path / "empty"), "job")
-    assert facts == {"rows": 0, "content": "0" * 16}
+    assert (facts["rows"], facts["content"]) == (0, "0" * 16)
     with pytest.raises(DataError, match=r"^input\.test: .*empty has no rows$"):
         read_table(spark, str(tmp_path / "empty"), "input.test")
 
 
 def test_not_a_table(spark: SparkSession, tmp_path: Path) -> None:
-    with publish(str(tmp_path / "model"), "job") as staging:
-        storage.write_bytes(f"{staging}/weights.txt", b"x")
-    with pytest.raises(DataError, match=r"^input\.test: .*model holds no .*txt is not a Parquet"):
+    with publish(str(tmp_path / "model"), "job") as folder:
+        storage.write_bytes(f"{folder}/weights.txt", b"x")
+    with pytest.raises(DataError, match=r"^input\.test: .*model holds no parquet table"):
         read_table(spark, str(tmp_path / "model"), "input.test")
-    with publish(str(tmp_path / "run"), "job") as staging:
-        storage.write_bytes(f"{staging}/deep/x", b"x")
-    with pytest.raises(DataError, match=r"^input\.test: .*run holds no parquet table"):
-        read_table(spark, str(tmp_path / "run"), "input.test")
+
+
+def test_files_that_are_not_in_the_manifest_are_not_read(frame: DataFrame, tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    write_table(frame, path, "job", files=2)
+    frame.coalesce(1).write.mode("append").parquet(resolve(path))
+    assert read_table(frame.sparkSession, path, "x").count() == len(ROWS)
+
+
+def test_a_table_that_lost_a_file(frame: DataFrame, tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    write_table(frame, path, "job", files=2)
+    lost = next(Path(resolve(path)).glob("*.parquet"))
+    lost.unlink()
+    with pytest.raises(StorageError, match=rf"^input\.train: .*{lost.name} is missing"):
+        read_table(frame.sparkSession, path, "input.train")
 
 
 def test_missing_column(frame: DataFrame) -> None:

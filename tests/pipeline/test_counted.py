@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import read_manifest, resolve
+from sparkrec.io.tables import load_table, write_table
 from sparkrec.pipeline.train import load_training_job, train
 
 CONF = """
@@ -39,19 +40,21 @@ def conf(spark: SparkSession, tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_a_job_counts_writes_the_i2i_table_and_evaluates(spark: SparkSession, conf: str) -> None:
     assert "item_cf" in train(load_training_job(conf, "item_cf"), spark)
-    run = Path(conf).parent / "run"
-    i2i = {row["key"]: row["value"] for row in spark.read.parquet(str(run / "i2i")).collect()}
+    output = str(Path(conf).parent / "run")
+    run = Path(resolve(output))
+    i2i = {row["key"]: row["value"] for row in load_table(spark, f"{output}/i2i").collect()}
     assert [entry["item_id"] for entry in i2i[1]] == [2, 3]
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["config"]["model"]["num_neighbours"] == 3
     excluded = next(result for result in metrics["results"] if result["exclude_seen"])
     assert excluded["metrics"]["recall@10"] == 1.0
 
-    first = (run / "recommendations" / "seen_kept" / "_sparkrec.json").read_text(encoding="utf-8")
+    first = read_manifest(f"{output}/recommendations/seen_kept")
     asked = ["mode=[infer]", "model.trigger=history", "model.decay=1.0", "overwrite=true"]
     train(load_training_job(conf, "item_cf", asked), spark)
-    again = (run / "recommendations" / "seen_kept" / "_sparkrec.json").read_text(encoding="utf-8")
-    assert json.loads(first)["content"] != json.loads(again)["content"]
+    again = read_manifest(f"{output}/recommendations/seen_kept")
+    assert first["content"] != again["content"]
+    assert resolve(output) != str(run) and load_table(spark, str(run / "i2i")).count() == len(i2i)
 
 
 @pytest.mark.parametrize(

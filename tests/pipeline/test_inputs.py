@@ -13,9 +13,8 @@ from sparkrec.pipeline.inputs import Inputs, RetrievalJob
 
 def publish_tables(*paths: Path) -> None:
     for path in paths:
-        with publish(str(path), "test") as staging:
-            Path(staging).mkdir(parents=True)
-            (Path(staging) / "rows").write_text("1")
+        with publish(str(path), "test") as folder:
+            (Path(folder) / "rows").write_text("1")
 
 
 def test_a_split_has_what_lies_in_it_and_above_it(tmp_path: Path) -> None:

@@ -27,9 +27,8 @@ output_path: {folder}/run
 
 
 def publish(path: Path) -> None:
-    with publishing.publish(str(path), "test") as staging:
-        Path(staging).mkdir(parents=True)
-        (Path(staging) / "rows").write_text("1")
+    with publishing.publish(str(path), "test") as folder:
+        (Path(folder) / "rows").write_text("1")
 
 
 def test_a_conf_without_its_tables_is_left_out(tmp_path: Path) -> None:
@@ -65,9 +64,8 @@ def test_only_what_is_not_current_is_run(tmp_path: Path, monkeypatch: pytest.Mon
             "versions": {"code": results.code_fingerprint(script, model)},
             "data": results.fingerprint(job.tables.paths()),
         }
-        publishing.claim(job.output_path, job.job, overwrite=True)
-        (Path(job.output_path) / "metrics.json").write_text(json.dumps(about))
-        publishing.finish(job.output_path, job.job, {})
+        with publishing.publish(**job.target) as folder:
+            (Path(folder) / "metrics.json").write_text(json.dumps(about))
 
     monkeypatch.setattr("subprocess.run", run)
     for name in ("train", "test"):

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.io.publishing import resolve
 from sparkrec.io.tables import write_table
 from sparkrec.models.registry import class_path, find_class, short_name
 from sparkrec.pipeline.train import conf_name, load_training_job, train
@@ -108,7 +109,7 @@ def test_a_network_from_outside(root: Path, spark: SparkSession) -> None:
     job = load_training_job(conf, "train")
     assert job.output_path == f"{root}/runs/mean"
     assert "Mean " in train(job, spark)
-    metrics = json.loads(Path(job.output_path, "metrics.json").read_text())
+    metrics = json.loads(Path(resolve(job.output_path), "metrics.json").read_text())
     assert metrics["model"] == "Mean"
     assert metrics["config"]["model"] == {
         "class": "outside_models:Mean",

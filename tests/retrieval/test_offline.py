@@ -13,7 +13,8 @@ from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
 from sparkrec.encoding.fit_sides import plain_schema
 from sparkrec.errors import DataError, SchemaError, StorageError
-from sparkrec.io.tables import write_table
+from sparkrec.io.publishing import resolve
+from sparkrec.io.tables import load_table, write_table
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
@@ -63,7 +64,13 @@ def run(
         paths[name] = str(tmp_path / name)
         write_table(frame, paths[name], "test")
     target = str(tmp_path / "out")
-    config = Recommend("recommend", RecommendInput(**paths), path, target, **settings)
+    config = Recommend(
+        job="recommend",
+        input=RecommendInput(**paths),
+        model_path=path,
+        output_path=target,
+        **settings,
+    )
     return write_recommendations(spark, config), target
 
 
@@ -81,7 +88,7 @@ def test_every_user_of_the_events(
     path, model = saved
     line, target = run(spark, path, tmp_path, {"k": 4}, events=events.repartition(3))
     assert line == f"{target}: 10 queries answered, 0 unknown items left out"
-    found = lists(spark.read.parquet(target), "user_id")
+    found = lists(load_table(spark, target), "user_id")
     histories = [(f"u{user}", [(user + 3 * p) % 20 for p in range(10)]) for user in range(10)]
     queries = spark.createDataFrame(histories, "user_id string, history array<long>")
     wanted = lists(model.copy().set_params(k=4, exclude_seen=True).transform(queries), "user_id")
@@ -98,7 +105,7 @@ def test_histories_of_strangers_with_unknown_items(
     )
     line, target = run(spark, saved[0], tmp_path, {"k": 3}, queries=queries)
     assert line.endswith("3 queries answered, 2 unknown items left out")
-    answered = spark.read.parquet(target)
+    answered = load_table(spark, target)
     assert answered.columns == ["user_id", "history", "note", "recommended"]
     found = lists(answered, "user_id")
     assert all(len(given) == 3 for given in found.values())
@@ -110,10 +117,10 @@ def test_users_alone_and_with_events(
 ) -> None:
     users = spark.createDataFrame([("u1",), ("stranger",)], "user_id string")
     _, target = run(spark, saved[0], tmp_path / "a", {"k": 3}, queries=users)
-    assert set(lists(spark.read.parquet(target), "user_id")) == {"u1", "stranger"}
+    assert set(lists(load_table(spark, target), "user_id")) == {"u1", "stranger"}
     settings = {"k": 3, "max_history": 2}
     _, target = run(spark, saved[0], tmp_path / "b", settings, queries=users, events=events)
-    histories = {row["user_id"]: row["history"] for row in spark.read.parquet(target).collect()}
+    histories = {row["user_id"]: row["history"] for row in load_table(spark, target).collect()}
     assert histories == {"u1": [5, 8], "stranger": None}
 
 
@@ -124,9 +131,11 @@ def test_parquet_of_others_and_histories_without_users(
     rows = spark.createDataFrame([([3, 6], "x"), ([4], "y")], "history array<long>, note string")
     path, target = str(tmp_path / "queries"), str(tmp_path / "out")
     rows.write.parquet(path)
-    config = Recommend("recommend", RecommendInput(path), saved[0], target, k=3)
+    config = Recommend(
+        job="recommend", input=RecommendInput(path), model_path=saved[0], output_path=target, k=3
+    )
     write_recommendations(spark, config)
-    answered = spark.read.parquet(target)
+    answered = load_table(spark, target)
     assert answered.columns == ["history", "note", "recommended"]
     strangers = rows.selectExpr("'nobody' AS user_id", "*")
     model = saved[1].copy().set_params(k=3, exclude_seen=True)
@@ -154,7 +163,7 @@ def test_features_of_items_are_made_of_the_histories(
         run(spark, path, tmp_path / "a", {}, queries=rows)
     settings = {"k": 5, "feature_items": 4}
     _, target = run(spark, path, tmp_path / "b", settings, queries=rows, items=items)
-    answered = spark.read.parquet(target)
+    answered = load_table(spark, target)
     assert answered.columns == ["user_id", "history", "recommended"]
     complete = rows.withColumn(
         "recent_genres",
@@ -170,12 +179,12 @@ def test_text(
 ) -> None:
     _, parquet = run(spark, saved[0], tmp_path / "a", {"k": 3}, events=events)
     _, text = run(spark, saved[0], tmp_path / "b", {"k": 3, "format": "text"}, events=events)
-    found = lists(spark.read.parquet(parquet), "user_id")
+    found = lists(load_table(spark, parquet), "user_id")
     wanted = {
         f"user:{user}, top K: [{', '.join(str(item) for item, _ in given)}]"
         for user, given in found.items()
     }
-    assert {row["value"] for row in spark.read.text(text).collect()} == wanted
+    assert {row["value"] for row in spark.read.text(resolve(text)).collect()} == wanted
 
 
 def test_mistakes(spark: SparkSession, events: DataFrame, tmp_path: Path) -> None:

@@ -143,10 +143,27 @@ def test_an_unfinished_checkpoint_is_passed_over(tmp_path: Path) -> None:
     save(tmp_path, 1)
     killed = Path(save(tmp_path, 2))
     (killed / "_sparkrec.json").unlink()
-    staging = tmp_path / ".fit-epoch-0003.staging-abc"
-    staging.mkdir()
-    (staging / "_sparkrec.json").write_text("{}")
     assert load(tmp_path).progress.epoch == 1
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 1)
+    file = Path(save(tmp_path, 2)) / name
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        file.unlink()
+    assert load(tmp_path).progress.epoch == 1
+    assert "going back to the checkpoint before" in caplog.text and name in caplog.text
+    (tmp_path / "fit-epoch-0001" / "state.json").unlink()
+    assert checkpoint.latest(str(tmp_path), IDENTITY) is None
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError, SchemaError
 from sparkrec.feed import _petastorm
+from sparkrec.io.publishing import resolve
 from sparkrec.models import dssm as networks
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.retrieval.answering.network import TrainedNetwork
@@ -367,7 +368,7 @@ def test_a_table_that_lacks_a_declared_feature(train: DataFrame, items: DataFram
 def test_the_folder_holds_no_pickle_and_gives_the_same_answers(
     model: TwoTowerModel, saved: str, train: DataFrame
 ) -> None:
-    files = {path.name for path in Path(saved).iterdir()}
+    files = {path.name for path in Path(resolve(saved)).iterdir()}
     assert files == {
         "_sparkrec.json",
         "model.json",

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.io.tables import write_table
+from sparkrec.io.tables import load_table, write_table
 from sparkrec.transforms.sessionize import Sessionize, SessionizeInput, sessionize, write_sessions
 
 COLUMNS = Columns(session="session_id")
@@ -80,14 +80,22 @@ def test_mistakes(spark: SparkSession) -> None:
     with pytest.raises(DataError, match="no column timestamp"):
         sessionize(frame.drop("timestamp"), COLUMNS, GAP)
     with pytest.raises(ValueError, match="columns must name the session"):
-        Sessionize("sessionize", "mine", SessionizeInput("x"), "y", Columns())
+        Sessionize(
+            job="sessionize",
+            dataset="mine",
+            input=SessionizeInput("x"),
+            output_path="y",
+            columns=Columns(),
+        )
 
 
 def test_the_job_writes_a_table(spark: SparkSession, tmp_path: Path) -> None:
     rows = [("a", 1, 0, 0), ("a", 2, 5000, 1), ("b", 1, 0, 2)]
     source, target = str(tmp_path / "events"), str(tmp_path / "sessions")
     write_table(spark.createDataFrame(rows, SCHEMA), source, "test")
-    config = Sessionize("sessionize", "mine", SessionizeInput(source), target)
+    config = Sessionize(
+        job="sessionize", dataset="mine", input=SessionizeInput(source), output_path=target
+    )
     assert write_sessions(spark, config) == f"{target}: 3 events in 3 sessions"
-    found = {row["position"]: row["session_id"] for row in spark.read.parquet(target).collect()}
+    found = {row["position"]: row["session_id"] for row in load_table(spark, target).collect()}
     assert found == {0: 0, 1: 1, 2: 2}

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sparkrec.errors import ConfigError, DataError, StorageError
 from sparkrec.models.registry import find_class
-from sparkrec.retrieval.answering.folder import read_description
+from sparkrec.retrieval.answering.folder import saved_model
 from sparkrec.retrieval.search.searcher import Searcher, SearchOptions, search_batch
 
 Answer = list[tuple[Any, float]]
@@ -97,12 +97,14 @@ def load(path: str) -> Answerer:
     StorageError
         Nothing is there, it was never finished, it is no model, or its classes cannot be imported.
     """
-    description = read_description(path)
-    try:
-        found = find_class(description["searcher"])
-    except ConfigError as error:
-        raise StorageError(f"{path}: {error}") from None
-    if not issubclass(found, Searcher):
-        raise StorageError(f"{path} is no saved model: its searcher is {description['searcher']}")
-    options = SearchOptions.of_params(description["params"])
-    return Answerer(found.restore(path, description), options)
+    with saved_model(path) as (folder, description):
+        try:
+            found = find_class(description["searcher"])
+        except ConfigError as error:
+            raise StorageError(f"{path}: {error}") from None
+        if not issubclass(found, Searcher):
+            raise StorageError(
+                f"{path} is no saved model: its searcher is {description['searcher']}"
+            )
+        options = SearchOptions.of_params(description["params"])
+        return Answerer(found.restore(folder, description), options)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 
 from sparkrec.columns import Columns
+from sparkrec.config.load import from_json
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.history_columns import HistoryColumns
 from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
@@ -70,7 +71,7 @@ class TwoTowerParts:
         )
         index = VectorIndex.from_bytes(
             storage.read_bytes(storage.join(folder, _INDEX)),
-            Retrieval(**description["index"]),
+            from_json(Retrieval, description["index"], f"{folder}/model.json"),
             catalogue.order,
         )
         weights = read_tensors(storage.join(folder, _WEIGHTS))

@@ -79,7 +79,11 @@ def test_what_is_no_model_of_this_version(tmp_path: Path) -> None:
         load(str(tmp_path / "nowhere"))
     for name, description in (("old", {"class": "DSSMModel"}), ("gone", {"class": "a:B"})):
         with publish(str(tmp_path / name), "test") as staging:
-            full = {**description, "searcher": "no_such_module:Searcher" if name == "gone" else ""}
+            full = {
+                **description,
+                "params": {},
+                "searcher": "no_such_module:Searcher" if name == "gone" else "",
+            }
             storage.write_json(f"{staging}/model.json", full)
     with pytest.raises(StorageError, match="no saved model of this version of sparkrec; train"):
         load(str(tmp_path / "old"))

@@ -1,0 +1,43 @@
+"""Temporary folders of this process, `sparkrec-<pid>-...`, which do not outlive it for long.
+
+They are removed when they are no longer needed, at the latest when the process ends. Those of
+processes that were killed are removed by the next process that makes one.
+"""
+
+import atexit
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+_NAME = re.compile(r"sparkrec-(\d+)-\w+")
+
+
+def new_scratch_folder() -> Path:
+    """Make a folder that is removed when this process ends."""
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{psutil.Process().pid}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder that is removed at the end of the block."""
+    _sweep()
+    with tempfile.TemporaryDirectory(
+        prefix=f"sparkrec-{psutil.Process().pid}-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def _sweep() -> None:
+    """Remove the folders of processes that are gone."""
+    for folder in Path(tempfile.gettempdir()).glob("sparkrec-*"):
+        owner = _NAME.fullmatch(folder.name)
+        if owner is not None and not psutil.pid_exists(int(owner[1])):
+            shutil.rmtree(folder, ignore_errors=True)
