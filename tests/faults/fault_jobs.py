@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import uuid
@@ -55,6 +56,9 @@ k: 10
 output_path: ${ROOT}/data/answers
 """,
 }
+_RUN_ID = re.compile(r"\d{8}-\d{6}-")
+_TEMPORARY = re.compile(r"staging|replaced|\.tmp|_sparkrec\.(writing|claim|lease)")
+
 SPARK = """\
 spark:
   master: local[2]
@@ -261,12 +265,13 @@ class Place:
         return content(self.root / job.output, job)
 
     def leftovers(self) -> list[str]:
-        """Temporary files of ours: beside outputs, and in the temporary folder."""
-        beside = [
+        """Temporary files of ours: beside outputs, in them, and in the temporary folder."""
+        found = [p for p in self.root.rglob("*") if _TEMPORARY.search(p.name)]
+        # Versions of an output that were not finished.
+        found += [
             p
             for p in self.root.rglob("*")
-            if any(w in p.name for w in ("staging", "replaced", ".tmp"))
+            if _RUN_ID.match(p.name) and p.is_dir() and not (p / MANIFEST).is_file()
         ]
-        return [
-            str(p.relative_to(self.base)) for p in (*beside, *self.temporary.glob("sparkrec-*"))
-        ]
+        found += self.temporary.glob("sparkrec-*")
+        return [str(path.relative_to(self.base)) for path in found]
