@@ -64,6 +64,10 @@ class Bench:
 
     def judge(self, job: Job, running: Running, code: int | None = None) -> Counter[str]:
         """Count what is there after a fault, run the job again, and count what is then there."""
+        return self.look(job, running, code) + self.again(job)
+
+    def look(self, job: Job, running: Running, code: int | None = None) -> Counter[str]:
+        """Count what is there after a fault, and what the job said if it ended by itself."""
         found: Counter[str] = Counter(runs=1)
         content = self.place.content(job)
         whole = {self.old[job.name]: "old whole", self.new[job.name]: "new whole"}.get(content)
@@ -77,9 +81,10 @@ class Bench:
         found["trace"] += not told
         if not (whole and told):
             print(f"{job.name}: {content}: {printed[-600:]}", flush=True)
-        return found + self._again(job)
+        return found
 
-    def _again(self, job: Job) -> Counter[str]:
+    def again(self, job: Job) -> Counter[str]:
+        """Run the job to its end, and count what is amiss then."""
         again = self.start(job)
         code = again.wait()
         found: Counter[str] = Counter()
@@ -100,10 +105,15 @@ class Bench:
 
 def kill(bench: Bench, job: Job, rng: random.Random) -> Counter[str]:
     """`kill -9` at any moment of the run."""
+    return killed_at(bench, job, rng.uniform(0.05, 1.05)) + bench.again(job)
+
+
+def killed_at(bench: Bench, job: Job, share: float) -> Counter[str]:
+    """`kill -9` after this share of the time that the run takes."""
     running = bench.start(job)
-    sleep(rng.uniform(0.05, 1.05) * bench.seconds[job.name])
+    sleep(share * bench.seconds[job.name])
     running.kill()
-    return bench.judge(job, running)
+    return bench.look(job, running)
 
 
 def _signalled(number: int) -> Fault:

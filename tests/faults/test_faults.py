@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fault_jobs import JOBS, Job, Place
-from harness import COLUMNS, FAULTS, MOUNTING, REPO, Bench, can_mount, table
+from harness import COLUMNS, FAULTS, MOUNTING, REPO, Bench, can_mount, killed_at, table
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +29,14 @@ def old_outputs(bench: Bench) -> Iterator[None]:
     bench.reset()
 
 
-@pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_kill_9(bench: Bench, job: Job, number: int) -> None:
-    """At three moments: one in each third of the run, by the same seed every time."""
-    check(job, "kill -9", FAULTS["kill -9"](bench, job, Third(number)))
+def test_kill_9(bench: Bench, job: Job) -> None:
+    """At a seeded moment in each third of the run; what the kills left is cleaned up at the end."""
+    rng = random.Random(job.name)
+    counts: Counter[str] = Counter()
+    for third in range(3):
+        counts += killed_at(bench, job, (third + rng.random()) / 3)
+    check(job, "kill -9", counts + bench.again(job))
 
 
 @pytest.mark.parametrize(
@@ -53,17 +56,6 @@ def test_other_faults(bench: Bench, job: str, fault: str) -> None:
         pytest.skip("needs a right to mount file systems")
     chosen = next(one for one in JOBS if one.name == job)
     check(chosen, fault, FAULTS[fault](bench, chosen, random.Random(f"{job} {fault}")))
-
-
-class Third(random.Random):
-    """Numbers from one third of the range that is asked for."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-    def uniform(self, a: float, b: float) -> float:
-        return a + (b - a) * (self.number + self.random()) / 3
 
 
 def check(job: Job, fault: str, counts: Counter[str]) -> None:
