@@ -97,7 +97,7 @@ def write_raw(root: Path) -> None:
             for user in range(part, 200, 2):
                 start = 1_600_000_000 + user
                 lines.writerows(
-                    [f"u{user}", f"i{(user % 3) * 30 + rng.randrange(30)}", start + 3600 * step]
+                    [f"u{user}", f"i{(user % 3) * 30 + rng.randrange(30)}", start + 6 * 3600 * step]
                     for step in range(12)
                 )
     (root / "schema").mkdir()
