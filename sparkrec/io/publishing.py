@@ -91,6 +91,8 @@ def resolve(path: str) -> str:
             target = storage.join(at, run_id, rest) if rest else storage.join(at, run_id)
             if not rest or storage.exists(target):
                 return target
+        elif not rest and storage.is_file(storage.join(path, MANIFEST)):
+            return path
         above = storage.parent(at)
         if above is None:
             break

@@ -42,7 +42,7 @@ def _overlap(output: str, path: str) -> str | None:
     if any(char in path for char in "*?["):
         return "lies in" if fnmatch.fnmatch(output, f"{storage.real_path(path)}*") else None
     published = is_published(path)
-    for place in {storage.real_path(path), storage.real_path(resolve(path))}:
+    for place in (storage.real_path(path), storage.real_path(resolve(path))):
         if output == place:
             return "is the same as"
         if output.startswith(f"{place}/"):

@@ -26,6 +26,7 @@ from sparkrec.baselines.item_to_item.swing import Swing
 from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.baselines.popularity.personal_top import PersonalTop
 from sparkrec.errors import StorageError
+from sparkrec.io.publishing import resolve
 from sparkrec.retrieval import answering
 from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
@@ -348,7 +349,7 @@ def test_save_and_load_give_the_same_answers(
     assert_same_answers(answers(again, queries, **ALL), ask(**ALL))
     through_ml = type(model).read().load(str(saved))
     assert_same_answers(answers(through_ml, queries), ask())
-    suffixes = {file.suffix for file in saved.rglob("*") if file.is_file()}
+    suffixes = {file.suffix for file in Path(resolve(str(saved))).rglob("*") if file.is_file()}
     assert suffixes <= {".json", ".parquet", ".safetensors", ".faiss"}
 
 
