@@ -27,7 +27,8 @@ _REPEATING = (
     "org.apache.spark.sql.execution.datasources.FileFormatWriter",
     "org.apache.spark.util.Utils",
     "org.apache.spark.TaskContextImpl",
-    "org.apache.spark.storage.DiskBlockObjectWriter",
+    "org.apache.spark.shuffle",
+    "org.apache.spark.storage",
     "org.apache.arrow.memory.BaseAllocator",
 )
 
