@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from sparkrec.bounds import CountOrZero, check_bounds
 from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
@@ -64,13 +65,12 @@ class PrepareMovieLens:
     input: MovieLensInput
     output_path: str
     variant: Literal["1m", "100k"] = "1m"
-    max_bad_rows: int = 1000
+    max_bad_rows: CountOrZero = 1000
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.max_bad_rows < 0:
-            raise ValueError("max_bad_rows must be 0 or more")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Count, CountOrZero, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw.events import EventsSource, RawColumns
@@ -71,16 +72,14 @@ class PrepareRSC15:
     dataset: str
     input: RSC15Input
     output_path: str
-    test_days: int = 1
-    min_item_events: int = 5
-    max_bad_rows: int = 0
+    test_days: Count = 1
+    min_item_events: Count = 5
+    max_bad_rows: CountOrZero = 0
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("test_days", "min_item_events"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        check_bounds(self)
 
 
 def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import CountOrZero, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.errors import DataError
@@ -73,9 +74,12 @@ class SessionText:
     input: SessionTextInput
     output_path: str
     columns: Columns = field(default_factory=lambda: Columns(user="session_id"))
-    max_bad_rows: int = 0
+    max_bad_rows: CountOrZero = 0
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 def convert(spark: SparkSession, config: SessionText) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import CountOrZero, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
@@ -79,13 +80,12 @@ class PrepareOwn:
     input: OwnInput
     output_path: str
     columns: Columns = field(default_factory=Columns)
-    max_bad_rows: int = 0
+    max_bad_rows: CountOrZero = 0
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.max_bad_rows < 0:
-            raise ValueError("max_bad_rows must be 0 or more")
+        check_bounds(self)
 
 
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from sparkrec.bounds import Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.load import KEY
 from sparkrec.errors import DataError
@@ -109,9 +110,12 @@ class EvaluationSettings:
     """
 
     protocol: str
-    rating_above: float | None = None
+    rating_above: Rating | None = None
     fallback: Literal["none", "global_hot"] = "global_hot"
     yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +153,7 @@ class RetrievalJob:
     evaluation: EvaluationSettings
     model_class: str = field(default="", metadata={KEY: "model.class"})
     output_path: str = ""
-    seed: int = 0
+    seed: Seed = 0
     mode: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     init_model_path: str | None = None
     columns: Columns = field(default_factory=Columns)
@@ -158,6 +162,7 @@ class RetrievalJob:
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not self.mode:
             raise ValueError("mode must name train, infer or both")
 

@@ -174,6 +174,7 @@ class TwoTowerRetriever(Retriever):
         try:
             previous = self._previous_model()
             sides = self._fit_sides(dataset, train, schemas, previous)
+            self.block("retrieval").check_items(len(sides.item_features) - FIRST_ITEM)
             work = self.work_path or tempfile.mkdtemp(prefix="sparkrec-")
             encoded = self._encode(train, sides, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, sides)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Length, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
 from sparkrec.transforms.history import add_history
@@ -45,15 +46,14 @@ class HistoryFeatures:
     input: EventTables
     output_path: str
     columns: Columns = field(default_factory=Columns)
-    max_len: int = 10
+    max_len: Length = 10
     item_features: tuple[str, ...] = ()
     by_session: bool = False
     overwrite: bool = False
     spark: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.max_len < 1:
-            raise ValueError("max_len must be at least 1")
+        check_bounds(self)
         if self.item_features and self.input.items is None:
             raise ValueError("item_features needs input.items")
 

@@ -267,10 +267,13 @@ def test_describe_keys() -> None:
 def test_keys_are_described_by_their_docstrings() -> None:
     lines = describe_keys(TwoTowerJob[DSSMConfig])
     text = "\n".join(lines)
-    assert "model.dropout: float (default 0.0)\n    Dropout probability" in text
+    assert "model.dropout: float, 0 to below 1 (default 0.0)\n    Dropout probability" in text
     # Two keys share a description, a base class has some, and a description has many lines.
     text = "\n".join(describe_keys(SwingConfig))
-    for key in ("smoothing: float (default 0.0)", "exponent: float (default 0.5)"):
+    for key in (
+        "smoothing: float, 0 to 1,000,000,000 (default 0.0)",
+        "exponent: float, 0 to 10 (default 0.5)",
+    ):
         assert f"{key}\n    The weight of a user" in text
     assert "trigger: Literal['last', 'history'] (default 'history')\n    Items of the" in text
     for job in (TwoTowerJob[DSSMConfig], Recommend, MatchDataset):

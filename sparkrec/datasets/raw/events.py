@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkrec.bounds import Rating, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.datasets.raw.ranking import MICROS
@@ -78,9 +79,10 @@ class EventTypes:
 
     column: str
     keep: tuple[str, ...] = ()
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Rating] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if bool(self.keep) == bool(self.weights):
             raise ValueError("keep must list the types to keep, or weights give each its worth")
 
