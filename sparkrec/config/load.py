@@ -24,6 +24,7 @@ from sparkrec.config.nodes import (
     unique_pairs,
     where,
 )
+from sparkrec.config.secrets import redact, refuse_secrets
 from sparkrec.config.template import apply_override, read_template
 from sparkrec.errors import ConfigError, cut, shown
 
@@ -60,11 +61,12 @@ def load_config(
     ------
     ConfigError
         Missing file, unset variable, malformed YAML, duplicate or unknown key, wrong type,
-        missing key, value out of range.
+        missing key, value out of range, secret among Spark's settings.
     """
     root = read_template(path, environ)
     for override in overrides:
         apply_override(root, override)
+    refuse_secrets(root)
     if not (isinstance(kind, type) or typing.get_origin(kind)):
         kind = kind(_plain(root))
     return typing.cast(C, _build(kind, root, ""))
@@ -203,8 +205,13 @@ def is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values, with keys as in a conf, for metrics.json and model.json."""
+    """The config as plain JSON values, with keys as in a conf, for metrics.json and model.json.
+
+    Secrets among Spark's settings are redacted.
+    """
     values = dataclasses.asdict(config)
+    if isinstance(values.get("spark"), dict):
+        values["spark"] = redact(values["spark"])
     for field in dataclasses.fields(config):
         if KEY in field.metadata:
             block, _, key = field.metadata[KEY].partition(".")

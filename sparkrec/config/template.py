@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from sparkrec.config.nodes import NULL, children, compose, or_empty_block, where
+from sparkrec.config.secrets import SECRET
 from sparkrec.errors import ConfigError, cut
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -137,7 +138,8 @@ def apply_override(root: yaml.MappingNode, override: str) -> None:
     """Apply `key.sub=value` to the nodes of a conf; missing blocks are added."""
     name, equals, value = override.partition("=")
     keys = name.split(".")
-    source = cut(f"--set {override}")
+    # The source stands in messages, and a message must not show a secret.
+    source = f"--set {name}=..." if SECRET.search(override) else cut(f"--set {override}")
     if not equals or not all(keys):
         raise ConfigError(f"{source}: give it as --set key.sub=value")
     mark = yaml.Mark(source, 0, 0, 0, None, None)

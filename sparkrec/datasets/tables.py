@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec.bounds import CountOrZero, check_bounds
-from sparkrec.columns import Columns
+from sparkrec.columns import Columns, check_column_names
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
 from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
@@ -23,8 +23,10 @@ from sparkrec.datasets.raw.sources import (
     Source,
     column,
     explain_read_error,
+    not_text,
     read_source,
     require,
+    undecoded,
 )
 from sparkrec.errors import DataError
 
@@ -105,8 +107,8 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     DataError
         A mapped column is missing or has a type that is not possible for an id; there are more bad
         rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
-        a rating that is not a number, or with another number of fields than the header); or no
-        event is left.
+        a rating that is not a number, with another number of fields than the header, or with
+        text that is not of the file's encoding); or no event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config.output_path, names, config.job, config.overwrite)
@@ -222,15 +224,18 @@ def _features(
     frame = read_source(spark, source, where)
     require(frame, {"key": source.key}, f"{where}: {source.name}")
     rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
-    if name in rest:
+    if name.lower() in map(str.lower, rest):
         raise DataError(
             f"{where}: {source.name} has a column `{name}` beside its key "
             f"`{source.key}`, which is to be written as `{name}`; drop one"
         )
+    check_column_names([name, *rest], f"{where}: {source.name}")
+    texts = [source.key, *rest] if source.format == "csv" else [source.key]
     key = column(source.key).try_cast(keys.schema[0].dataType)
     corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
     status = (
         F.when(corrupt.isNotNull(), "another number of fields than the header")
+        .when(undecoded(frame, texts), not_text(source))
         .when(key.isNull() | (F.trim(key.cast("string")) == ""), "no key")
         .otherwise(GOOD)
     )

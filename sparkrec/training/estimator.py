@@ -200,6 +200,7 @@ class TwoTowerRetriever(Retriever):
                 "index": perf_counter() - started - fitted,
             },
             "history": progress.history,
+            "diverged": progress.diverged,
             "training_rows": encoded.rows,
         }
         parts = TwoTowerParts(trained, sides.catalogue, sides.users, sides.items, index)
