@@ -250,9 +250,9 @@ def _features(
     usable, bad, _ = judge(judged, source, max_bad_rows, where)
     good = judged.where(F.col(STATUS) == GOOD).select(
         column(name),
-        F.struct(F.lit(0).alias("_"), *map(column, rest)).alias("row"),
-        F.struct(ORDER, TEXT).alias("place"),
+        F.struct(F.lit(0).alias("_sr_zero"), *map(column, rest)).alias("_sr_row"),
+        F.struct(ORDER, TEXT).alias("_sr_place"),
     )
-    first = good.groupBy(column(name)).agg(F.min_by("row", "place").alias("row"))
-    distinct = first.select(column(name), *(F.col("row").getField(c).alias(c) for c in rest))
+    first = good.groupBy(column(name)).agg(F.min_by("_sr_row", "_sr_place").alias("_sr_row"))
+    distinct = first.select(column(name), *(F.col("_sr_row").getField(c).alias(c) for c in rest))
     return distinct, bad, usable - first.count()

@@ -29,7 +29,7 @@ _ENCODINGS = (
     *("UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32", "UTF-32LE", "UTF-32BE"),
 )
 _LOST = "\ufffd"  # what Java decodes bytes to that are no character
-_DELIMITER = re.compile(r"\\t|[^\w\s\\]{1,4}|[ \t\x01-\x08]")
+_DELIMITER = re.compile(r"\\t|[^\w\s\\\x00-\x1f\x7f]{1,4}|[ \t\x01-\x08]")
 
 _ORDER_TYPE = "struct<file:string,block:bigint,row:bigint>"
 _HEADER = re.compile(
