@@ -12,7 +12,8 @@ from typing import Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec.columns import Columns
+from sparkrec.bounds import CountOrZero
+from sparkrec.columns import Columns, check_column_names
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
@@ -23,8 +24,10 @@ from sparkrec.datasets.raw.sources import (
     Source,
     column,
     explain_read_error,
+    not_text,
     read_source,
     require,
+    undecoded,
 )
 from sparkrec.errors import DataError
 
@@ -79,12 +82,10 @@ class PrepareOwn(OutputJob):
     dataset: str
     input: OwnInput
     columns: Columns = field(default_factory=Columns)
-    max_bad_rows: int = 0
+    max_bad_rows: CountOrZero = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_bad_rows < 0:
-            raise ValueError("max_bad_rows must be 0 or more")
 
 
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
@@ -104,8 +105,8 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     DataError
         A mapped column is missing or has a type that is not possible for an id; there are more bad
         rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
-        a rating that is not a number, or with another number of fields than the header); or no
-        event is left.
+        a rating that is not a number, with another number of fields than the header, or with
+        text that is not of the file's encoding); or no event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config, names)
@@ -221,15 +222,18 @@ def _features(
     frame = read_source(spark, source, where)
     require(frame, {"key": source.key}, f"{where}: {source.name}")
     rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
-    if name in rest:
+    if name.lower() in map(str.lower, rest):
         raise DataError(
             f"{where}: {source.name} has a column `{name}` beside its key "
             f"`{source.key}`, which is to be written as `{name}`; drop one"
         )
+    check_column_names([name, *rest], f"{where}: {source.name}")
+    texts = [source.key, *rest] if source.format == "csv" else [source.key]
     key = column(source.key).try_cast(keys.schema[0].dataType)
     corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
     status = (
         F.when(corrupt.isNotNull(), "another number of fields than the header")
+        .when(undecoded(frame, texts), not_text(source))
         .when(key.isNull() | (F.trim(key.cast("string")) == ""), "no key")
         .otherwise(GOOD)
     )
@@ -244,9 +248,9 @@ def _features(
     usable, bad, _ = judge(judged, source, max_bad_rows, where)
     good = judged.where(F.col(STATUS) == GOOD).select(
         column(name),
-        F.struct(F.lit(0).alias("_"), *map(column, rest)).alias("row"),
-        F.struct(ORDER, TEXT).alias("place"),
+        F.struct(F.lit(0).alias("_sr_zero"), *map(column, rest)).alias("_sr_row"),
+        F.struct(ORDER, TEXT).alias("_sr_place"),
     )
-    first = good.groupBy(column(name)).agg(F.min_by("row", "place").alias("row"))
-    distinct = first.select(column(name), *(F.col("row").getField(c).alias(c) for c in rest))
+    first = good.groupBy(column(name)).agg(F.min_by("_sr_row", "_sr_place").alias("_sr_row"))
+    distinct = first.select(column(name), *(F.col("_sr_row").getField(c).alias(c) for c in rest))
     return distinct, bad, usable - first.count()

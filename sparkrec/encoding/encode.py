@@ -31,7 +31,7 @@ NEGATIVES = "negatives"
 LABEL = "label"
 HELD_OUT = "is_validation"
 _ROWS_PER_GROUP = 32_768
-_ORDER = "_sparkrec_order"
+_ORDER = "_sr_order"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from sparkrec.bounds import Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.config.load import KEY
@@ -110,9 +111,12 @@ class EvaluationSettings:
     """
 
     protocol: str
-    rating_above: float | None = None
+    rating_above: Rating | None = None
     fallback: Literal["none", "global_hot"] = "global_hot"
     yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,7 @@ class RetrievalJob(OutputJob):
     evaluation: EvaluationSettings
     model_class: str = field(default="", metadata={KEY: "model.class"})
     output_path: str = ""
-    seed: int = 0
+    seed: Seed = 0
     mode: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     init_model_path: str | None = None
     columns: Columns = field(default_factory=Columns)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from sparkrec.bounds import Count, Length, check_bounds
 from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
@@ -38,9 +39,12 @@ class Schema:
     """
 
     path: str | None = None
-    user_buckets: dict[str, int] = field(default_factory=dict)
-    item_buckets: dict[str, int] = field(default_factory=dict)
-    max_list_length: int = 64
+    user_buckets: dict[str, Count] = field(default_factory=dict)
+    item_buckets: dict[str, Count] = field(default_factory=dict)
+    max_list_length: Length = 64
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def read(self, side: str) -> FeatureSchema | None:
         """Read the declarations of a side, `user` or `item`; None if `path` is not set."""

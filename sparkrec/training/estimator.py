@@ -174,6 +174,7 @@ class TwoTowerRetriever(Retriever):
         try:
             previous = self._previous_model()
             sides = self._fit_sides(dataset, train, schemas, previous)
+            self.block("retrieval").check_items(len(sides.item_features) - FIRST_ITEM)
             work = self.work_path or str(new_scratch_folder())
             encoded = self._encode(train, sides, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, sides)
@@ -199,6 +200,7 @@ class TwoTowerRetriever(Retriever):
                 "index": perf_counter() - started - fitted,
             },
             "history": progress.history,
+            "diverged": progress.diverged,
             "training_rows": encoded.rows,
         }
         parts = TwoTowerParts(trained, sides.catalogue, sides.users, sides.items, index)

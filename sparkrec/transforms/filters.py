@@ -64,7 +64,8 @@ def k_core(
     while True:
         left = pairs
         for key, limit in limits.items():
-            too_few = pairs.groupBy(key).agg(F.sum("_sr_events").alias("n")).where(f"n < {limit}")
+            counted = pairs.groupBy(key).agg(F.sum("_sr_events").alias("_sr_number"))
+            too_few = counted.where(F.col("_sr_number") < limit)
             left = left.join(too_few.select(key), key, "left_anti")
         pairs = left.localCheckpoint()
         after, rounds = pairs.count(), rounds + 1

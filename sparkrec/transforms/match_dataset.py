@@ -5,6 +5,7 @@ from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Count, Length, Moment, Power, Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
@@ -56,11 +57,14 @@ class Filters:
         Only events before this time are kept, in seconds since the epoch.
     """
 
-    min_user_events: int = 1
-    min_item_events: int = 1
+    min_user_events: Count = 1
+    min_item_events: Count = 1
     iterate: bool = True
-    start: int | None = None
-    end: int | None = None
+    start: Moment | None = None
+    end: Moment | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,13 @@ class SplitBy:
     """
 
     method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
-    n: int = 3
-    test_from: int | None = None
-    validation_from: int | None = None
+    n: Count = 3
+    test_from: Moment | None = None
+    validation_from: Moment | None = None
     new_users: Literal["train", "test"] = "train"
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError("n must be at least 1")
+        check_bounds(self)
         if (self.method == "temporal") != (self.test_from is not None):
             raise ValueError("test_from must be given for method temporal, and for no other")
 
@@ -122,15 +125,12 @@ class Negatives:
         Only rows of train with a rating above this are positives; by default all rows are.
     """
 
-    num: int
-    alpha: float = 0.75
-    rating_above: float | None = None
+    num: Length
+    alpha: Power = 0.75
+    rating_above: Rating | None = None
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise ValueError("num must be at least 1")
-        if self.alpha < 0:
-            raise ValueError("alpha must be at least 0")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class MatchDataset(OutputJob):
     job: Literal["match_dataset"]
     dataset: str
     input: MatchInput
-    seed: int = 0
+    seed: Seed = 0
     columns: Columns = field(default_factory=Columns)
     filters: Filters = field(default_factory=Filters)
     split: SplitBy | None = None

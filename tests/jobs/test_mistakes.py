@@ -210,3 +210,19 @@ def test_infer_without_a_model(inside: Callable[..., str], tmp_path: Path) -> No
 def test_unknown_protocol(inside: Callable[..., str]) -> None:
     line = inside("global_hot", "evaluation.protocol=leave_one_ot")
     assert line == "evaluation: unknown protocol 'leave_one_ot'; did you mean 'leave_one_out'?"
+
+
+def test_divergence_publishes_nothing(inside: Callable[..., str], tmp_path: Path) -> None:
+    line = inside("dssm", "training.learning_rate=1e30")
+    assert line.startswith("training diverged, no epoch is above chance: epoch 1: ")
+    assert line.endswith("; lower training.learning_rate or raise loss.temperature")
+    assert not is_published(str(tmp_path / "out" / "run"))
+    assert not is_published(str(tmp_path / "out" / "run" / "model"))
+
+
+def test_more_lists_than_items_is_known_before_training(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    line = inside("dssm", "retrieval.index='IVF7,Flat'")
+    assert line.startswith("retrieval.index: IVF7,Flat has more lists than there are items (6)")
+    assert not (tmp_path / "out" / "run" / "work" / "checkpoints").exists()

@@ -224,7 +224,7 @@ def test_unknown_params() -> None:
     ("params", "message"),
     [
         ({"epochs": 0}, "training.epochs must be at least 1"),
-        ({"temperature": 0.0}, "loss.temperature must be above 0"),
+        ({"temperature": 0.0}, "loss.temperature must be at least 1e-06"),
         ({"hidden": ()}, "hidden must name"),
         ({"index": "flat"}, "retrieval.index must be Flat"),
         ({"batch_size": 33, "workers": 2}, "training.batch_size must be a multiple of workers"),

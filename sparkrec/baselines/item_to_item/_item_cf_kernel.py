@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from sparkrec.baselines.item_to_item._blocks import Block, Found, Scores
 from sparkrec.baselines.item_to_item._user_rows import Ints, Numbers, UserRows
 from sparkrec.baselines.item_to_item.model import ItemToItemConfig
+from sparkrec.bounds import Bounds, Count, CountOrZero, Decay, Power
 from sparkrec.compiled import compiled
 from sparkrec.retrieval.search.heap import push, sort
 
@@ -48,27 +49,19 @@ class ItemCFConfig(ItemToItemConfig):
 
     similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
     user_weight: bool | None = None
-    shrinkage: float = 0.0
-    popularity_damping: float = 0.0
+    shrinkage: Annotated[float, Bounds(0, 1_000_000_000)] = 0.0
+    popularity_damping: Power = 0.0
     directed: bool = False
-    max_distance: int = 0
-    distance_decay: float = 1.0
-    max_items_per_user: int = 1000
-    min_cooccurrence: int = 1
-    task_memory_mb: int = 512
+    max_distance: CountOrZero = 0
+    distance_decay: Decay = 1.0
+    max_items_per_user: CountOrZero = 1000
+    min_cooccurrence: Count = 1
+    task_memory_mb: Annotated[int, Bounds(1, 2**20)] = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.similarity not in ("cosine", "conditional", "jaccard", "lift"):
             raise ValueError("similarity must be cosine, conditional, jaccard or lift")
-        for name in ("shrinkage", "popularity_damping", "max_distance", "max_items_per_user"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
-        if not 0 < self.distance_decay <= 1:
-            raise ValueError("distance_decay must be above 0 and at most 1")
-        for name in ("min_cooccurrence", "task_memory_mb"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
 
     @property
     def weighted(self) -> bool:

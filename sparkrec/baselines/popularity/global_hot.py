@@ -6,13 +6,14 @@ segments by columns of the users table (`segment`), which helps for users withou
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import Bounds, Length, check_bounds
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import ConfigError, DataError
@@ -32,6 +33,8 @@ _DAY = 86_400
 # Weights are summed as integer multiples of 2^-30, so that a sum does not depend on the order in
 # which Spark adds. This is enough for 30 half-lives, and for 8 billion events of an item.
 _ONE = 1 << 30
+
+_DAYS = Bounds(0, 1_000_000, above=True)
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,13 @@ class GlobalHotConfig:
         the lists of all segments in memory, at 16 bytes per item.
     """
 
-    window: float | None = None
-    half_life: float | None = None
+    window: Annotated[float, _DAYS] | None = None
+    half_life: Annotated[float, _DAYS] | None = None
     segment: tuple[str, ...] = ()
-    segment_length: int = 1000
+    segment_length: Length = 1000
 
     def __post_init__(self) -> None:
-        for name in ("window", "half_life"):
-            days = getattr(self, name)
-            if days is not None and days <= 0:
-                raise ValueError(f"{name} must be above 0 days")
-        if self.segment_length < 1:
-            raise ValueError("segment_length must be at least 1")
+        check_bounds(self)
 
 
 class GlobalHotModel(RetrievalModel):

@@ -8,10 +8,20 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec.columns import Columns
+from sparkrec.bounds import Rating, check_bounds
+from sparkrec.columns import Columns, check_column_names
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.datasets.raw.ranking import MICROS
-from sparkrec.datasets.raw.sources import CORRUPT, ORDER, Source, column, read_source, require
+from sparkrec.datasets.raw.sources import (
+    CORRUPT,
+    ORDER,
+    Source,
+    column,
+    not_text,
+    read_source,
+    require,
+    undecoded,
+)
 from sparkrec.datasets.raw.timestamps import (
     TimestampOptions,
     check_pattern,
@@ -21,7 +31,7 @@ from sparkrec.datasets.raw.timestamps import (
 from sparkrec.errors import DataError
 from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
 
-STATUS, TEXT = "__status", "__text"
+STATUS, TEXT, LOST = "_sr_status", "_sr_text", "_sr_lost"
 GOOD = "good"
 OTHER_TYPE, OUT_OF_RANGE = "another event type", "outside start..end"
 
@@ -78,9 +88,10 @@ class EventTypes:
 
     column: str
     keep: tuple[str, ...] = ()
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Rating] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if bool(self.keep) == bool(self.weights):
             raise ValueError("keep must list the types to keep, or weights give each its worth")
 
@@ -170,7 +181,7 @@ def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> D
             output[_name(names, "rating")] = worth[kind]
     taken = [*output, names.timestamp, names.position]
     for name in source.keep_columns:
-        if name in taken:
+        if name.lower() in map(str.lower, taken):
             raise DataError(
                 f"{key}.keep_columns: `{name}` is the name of a column that is written "
                 "anyway; rename one of them"
@@ -181,6 +192,7 @@ def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> D
                 "compared; carry its fields instead"
             )
         output[name] = column(name)
+    check_column_names(output, f"{where}: keep_columns")
     time_type = frame.schema[raw.timestamp].dataType
     output[MICROS] = to_micros(column(raw.timestamp), time_type, source.timestamp)
 
@@ -189,10 +201,18 @@ def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> D
         text = F.coalesce(F.col(CORRUPT), text)
     else:
         frame = frame.withColumn(CORRUPT, F.lit(None).cast("string"))
-    parsed = frame.select(
-        *(value.alias(name) for name, value in output.items()), CORRUPT, ORDER, text.alias(TEXT)
+    # In files of text, every value that is read shows the encoding; elsewhere ids must be text.
+    texts = (
+        used.values() if source.format == "csv" else [raw.user, raw.item, raw.session or raw.user]
     )
-    return parsed.withColumn(STATUS, _status(source, names, parts)).drop(CORRUPT)
+    parsed = frame.select(
+        *(value.alias(name) for name, value in output.items()),
+        CORRUPT,
+        undecoded(frame, dict.fromkeys(texts)).alias(LOST),
+        ORDER,
+        text.alias(TEXT),
+    )
+    return parsed.withColumn(STATUS, _status(source, names, parts)).drop(CORRUPT, LOST)
 
 
 _SHOW_NULLS = {"ignoreNullFields": "false"}
@@ -213,6 +233,7 @@ def _key(frame: DataFrame, name: str, integer: bool) -> Column:
 
 def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Column:
     status = F.when(F.col(CORRUPT).isNotNull(), "another number of fields than the header")
+    status = status.when(F.col(LOST), not_text(source))
     if source.event_type:
         wanted = F.col("event_type").isin(source.event_type.wanted)
         status = status.when(~F.coalesce(wanted, F.lit(False)), OTHER_TYPE)

@@ -20,8 +20,8 @@ from pyspark.sql import functions as F
 
 from sparkrec.datasets.raw.sources import ORDER, column
 
-MICROS = "__micros"
-_HOUR = "__hour"
+MICROS = "_sr_micros"
+_HOUR, _START, _RANK = "_sr_hour", "_sr_start", "_sr_rank"
 _MICROS_OF_HOUR = 3_600_000_000
 
 
@@ -52,15 +52,18 @@ def rank(events: DataFrame, per_hour: dict[int, int], position: str) -> DataFram
     starts = dict(zip(ascending, before, strict=False))
     offsets = events.sparkSession.createDataFrame(
         pa.table(
-            {_HOUR: pa.array(starts, pa.int64()), "__start": pa.array(starts.values(), pa.int64())}
+            {
+                _HOUR: pa.array(starts, pa.int64()),
+                _START: pa.array(starts.values(), pa.int64()),
+            }
         )
     )
     rest = [column(name) for name in events.columns if name not in (MICROS, ORDER)]
     within = Window.partitionBy(_HOUR).orderBy(F.col(MICROS), F.col(ORDER), *rest)
     return (
         events.withColumn(_HOUR, F.floor(F.col(MICROS) / _MICROS_OF_HOUR))
-        .withColumn("__rank", F.row_number().over(within))
+        .withColumn(_RANK, F.row_number().over(within))
         .join(F.broadcast(offsets), _HOUR)
-        .withColumn(position, F.col("__start") + F.col("__rank") - 1)
-        .drop(_HOUR, "__rank", "__start")
+        .withColumn(position, F.col(_START) + F.col(_RANK) - 1)
+        .drop(_HOUR, _RANK, _START)
     )

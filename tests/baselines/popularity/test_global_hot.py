@@ -235,8 +235,8 @@ def test_a_segment_of_nobody(bought: DataFrame, users: DataFrame) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"window": 0}, "window must be above 0 days"),
-        ({"half_life": -1.5}, "half_life must be above 0 days"),
+        ({"window": 0}, "window must be above 0"),
+        ({"half_life": -1.5}, "half_life must be above 0"),
         ({"segment_length": 0}, "segment_length must be at least 1"),
     ],
 )
