@@ -41,6 +41,32 @@ def test_wrong_type(command: Callable[..., str], conf: Callable[..., str]) -> No
     )
 
 
+def test_unknown_protocol(command: Callable[..., str], conf: Callable[..., str]) -> None:
+    path = conf("global_hot", "leave_one_out", "leave_one_ot")
+    assert command("global_hot", "--conf", path, ROOT="/r", OUT="/o") == (
+        f"{path}:8: evaluation.protocol must be one of last_3, leave_one_out, session_next, "
+        "temporal, next_basket; not 'leave_one_ot'; did you mean `leave_one_out`?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("last_one", "split.method must be one of last_n, leave_one_out, temporal, last_basket; "),
+        ("temporal", "split.test_from must be given for method temporal, and for no other"),
+        ("temporal, test_from: 9, new_users: train", "split.new_users must be one of test, drop; "),
+        ("temporal, test_from: 9, validation_from: 9", "split.validation_from must be before test"),
+        ("last_n, validation_from: 9", "split.validation_from must be left out; it is for method"),
+    ],
+)
+def test_unknown_split(
+    command: Callable[..., str], conf: Callable[..., str], method: str, message: str
+) -> None:
+    path = conf("match_dataset", "leave_one_out}", method + "}")
+    line = command("match_dataset", "--conf", path, ROOT="/r", OUT="/o")
+    assert line.startswith(f"{path}:5: {message}")
+
+
 def test_no_conf(command: Callable[..., str], tmp_path: Path) -> None:
     assert command("global_hot", "--conf", str(tmp_path / "none.yaml")) == (
         f"cannot read conf {tmp_path / 'none.yaml'}: No such file or directory"
@@ -205,8 +231,3 @@ def test_infer_without_a_model(inside: Callable[..., str], tmp_path: Path) -> No
     assert line.startswith(
         f"mode is [infer], but there is no saved model at {tmp_path}/out/run/mod"
     )
-
-
-def test_unknown_protocol(inside: Callable[..., str]) -> None:
-    line = inside("global_hot", "evaluation.protocol=leave_one_ot")
-    assert line == "evaluation: unknown protocol 'leave_one_ot'; did you mean 'leave_one_out'?"
