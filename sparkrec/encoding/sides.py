@@ -149,7 +149,7 @@ def recent_values(
 def _recent(
     lists: pa.Array, length: int, catalogue: Catalogue
 ) -> tuple[Ints, Ints, tuple[Ints, Ints]]:
-    """All items of the lists, which of them `recent_items` reads, and their places in its matrix."""
+    """All items of the lists, which of them are read, and the places of these in the matrix."""
     lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
     items = catalogue.index(pa.compute.list_flatten(lists))
     known = np.flatnonzero(items > UNKNOWN)

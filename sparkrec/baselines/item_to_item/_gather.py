@@ -12,7 +12,6 @@ from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.io.tables import NUMBER_TYPES
 
-
 WEIGHT = "_sr_weight"
 
 

@@ -109,7 +109,8 @@ class UserRows:
         width = (len(content) - start) // max(size, 1)
         weights = np.empty(0)
         if width > 4:
-            weights = np.frombuffer(content[-8 * size :], np.float64, size)
+            # Copied, because they may begin at any byte.
+            weights = np.frombuffer(content, np.float64, size, len(content) - 8 * size).copy()
         kind = np.uint16 if width in (2, 10) else np.int32
         return cls(indptr, np.frombuffer(content, kind, size, start).astype(np.int32), weights)
 
@@ -171,7 +172,7 @@ def _summed(
 ) -> Weights:
     """The weight of every item of the rows, summed over events with a user's number and an item."""
     pairs, of_event = np.unique(users * num_items + items, return_inverse=True)
-    sums = np.bincount(of_event, weights, minlength=len(pairs))
+    sums = np.bincount(of_event, weights, minlength=len(pairs)).astype(np.float64)
     wanted = np.repeat(np.arange(len(rows)), rows.lengths) * num_items + rows.items
     return sums[np.searchsorted(pairs, wanted)]
 

@@ -44,8 +44,8 @@ from sparkrec.retrieval.base import Retriever
 from sparkrec.transforms._common import require_columns
 from sparkrec.transforms.weights import check_weights
 
-# Memory per item of a row: rows as received, and joined; the second number with weights.
-_ROW_BYTES = 8, 24
+# Memory per item of a row, and per weight of an item: rows as received, and joined.
+_ROW_BYTES, _WEIGHT_BYTES = 8, 16
 
 
 class ItemCFModel(ItemToItemModel):
@@ -63,11 +63,11 @@ class ItemCF(Retriever):
     |I_u|^2, or with events * `max_distance` if that is set.
 
     The Python worker of a block's task holds the rows of all users who have an item of the block,
-    at 8 bytes per item (24 with `weight_col`), and 12 bytes more for each entry that is an item of the block. If all
-    events fit into half of `task_memory_mb`, it needs nothing else, and there are two blocks per
-    core. Otherwise rows are read in chunks of that half, and the other half holds 8 bytes (16 with
-    `shrinkage` or `min_cooccurrence`) for each pair of an item of the block and any item. For
-    these to fit, there are
+    at 8 bytes per item (24 with `weight_col`), and 12 bytes more for each entry that is an item of
+    the block. If all events fit into half of `task_memory_mb`, it needs nothing else, and there are
+    two blocks per core. Otherwise rows are read in chunks of that half, and the other half holds 8
+    bytes (16 with `shrinkage` or `min_cooccurrence`) for each pair of an item of the block and any
+    item. For these to fit, there are
 
         blocks = 8 (16) * items^2 / (task_memory_mb / 2)
 
@@ -104,7 +104,7 @@ class ItemCF(Retriever):
 
 
 def _row_bytes(config: ItemCFConfig) -> int:
-    return _ROW_BYTES[config.weight_col is not None]
+    return _ROW_BYTES + (0 if config.weight_col is None else _WEIGHT_BYTES)
 
 
 def _half(config: ItemCFConfig) -> int:
