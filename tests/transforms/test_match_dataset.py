@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.columns import Columns
+from sparkrec.config.load import from_json
+from sparkrec.errors import ConfigError
 from sparkrec.io.tables import read_table, write_table
 from sparkrec.transforms.match_dataset import (
     Filters,
@@ -55,3 +58,36 @@ def test_every_event_is_accounted_for(spark: SparkSession, tmp_path: Path) -> No
         "test: 2 rows",
         f"10 events = 5 in train + 3 in test + 2 left out ({few}, {outside})",
     ]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"method": "temporal"}, r"split\.test_from must be given for method temporal, and for no"),
+        (
+            {"method": "temporal", "test_from": 9, "new_users": "train"},
+            "new_users must be one of",
+        ),
+        (
+            {"method": "temporal", "test_from": 9, "validation_from": 9},
+            "must be before test_from",
+        ),
+        ({"method": "last_n", "validation_from": 9}, r"split\.validation_from must be left out"),
+    ],
+)
+def test_splits_that_cannot_be(split: dict[str, object], message: str) -> None:
+    values = {"job": "match_dataset", "dataset": "x", "input": {"events": "/e"}, "split": split}
+    with pytest.raises(ConfigError, match=message):
+        from_json(MatchDataset, {**values, "output_path": "/o"}, "test")
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"min_item_events": 0}, r"min_item_events must be at least 1"),
+        ({"start": 5, "end": 5}, r"start must be before end"),
+    ],
+)
+def test_filters_that_cannot_be(filters: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_json(Filters, filters, "filters")
