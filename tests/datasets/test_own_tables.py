@@ -255,7 +255,7 @@ def test_mistakes_in_where_and_order_by(run: Run, tmp_path: Path) -> None:
     source = csv(tmp_path, "u,i,t,n", "a,b,1,2", "a,b,2,1.5")
     for where, message in {
         "n >": "is not a Spark SQL condition on the raw columns: Syntax error at or near end of in",
-        "m > 0": "a variable, column, or function parameter with name `m` cannot be resolved",
+        "m > 0": "A column, variable, or function parameter with name `m` cannot be resolved",
         "n": 'Filter expression "n" of type "STRING" is not a boolean',
         "sum(n) > 0": "",
         "n > 0": r"cannot be computed for all rows: The value '1.5' of the type .*; with try_cast",

@@ -221,3 +221,32 @@ def test_infer_without_a_model(inside: Callable[..., str], tmp_path: Path) -> No
     assert line.startswith(
         f"mode is [infer], but there is no saved model at {tmp_path}/out/run/mod"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (
+            "Quantty > 0",
+            "is not a Spark SQL condition on the raw columns: A column, variable, or f",
+        ),
+        (
+            "Quantity > 0",
+            "cannot be computed for all rows: The value '1.5' of the type \"STRING\" ",
+        ),
+    ],
+)
+def test_where(command: Callable[..., str], tmp_path: Path, where: str, message: str) -> None:
+    (tmp_path / "events.csv").write_text("u,i,t,Quantity\na,b,1,1.5\n")
+    path = tmp_path / "prepare.yaml"
+    path.write_text(
+        "job: prepare\ndataset: tiny\noutput_path: ${OUT}\ninput:\n  events:\n"
+        "    path: ${ROOT}/events.csv\n    format: csv\n"
+        f"    columns: {{user: u, item: i, timestamp: t}}\n    where: {where}\n"
+    )
+    environ = {"ROOT": str(tmp_path), "OUT": str(tmp_path / "out")}
+    arguments = ("--conf", str(path), "--set", "spark.master=local[1]")
+    line = command("prepare", *arguments, **environ)
+    assert line.startswith(f"input.events.where: '{where}' {message}")
+    assert not (tmp_path / "out").exists()
