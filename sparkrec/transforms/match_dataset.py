@@ -207,7 +207,7 @@ def _write_split(spark: SparkSession, config: MatchDataset) -> str:
         rows[name] = write_table(frame, path, config.job, config.overwrite)["rows"]
     found = split.parts.collect()
     marked = sum(row["marked"] for row in found)
-    parts = {row["part"]: row["events"] for row in found}
+    parts = {row["part"]: row["events"] for row in sorted(found)}
     parts["outside start..end"] = events.count() - sum(parts.values())
     return _summary(config.output_path, rows, marked, parts)
 
