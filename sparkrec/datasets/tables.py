@@ -9,6 +9,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -17,6 +18,7 @@ from sparkrec.columns import Columns, check_column_names
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
+from sparkrec.datasets.raw.doubts import warn_of_doubts
 from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
 from sparkrec.datasets.raw.sources import (
     CORRUPT,
@@ -29,6 +31,7 @@ from sparkrec.datasets.raw.sources import (
     require,
     undecoded,
 )
+from sparkrec.datasets.raw.where import explain_where
 from sparkrec.errors import DataError
 
 
@@ -133,6 +136,8 @@ class ReadEvents:
         Number of rows that are not in `events`, by reason.
     first_and_last
         Days of the first and of the last event.
+    doubts
+        Figures of `warn_of_doubts`.
     """
 
     events: DataFrame
@@ -140,6 +145,7 @@ class ReadEvents:
     bad_rows: dict[str, int]
     left_out: dict[str, int]
     first_and_last: tuple[dt.date, dt.date]
+    doubts: dict[str, str]
 
 
 def read_events(
@@ -155,18 +161,24 @@ def read_events(
         There are more bad rows than `max_bad_rows`, or no event is left.
     """
     parsed = parse_events(spark, source, names)
-    usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
+    try:
+        usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
+    except PySparkException as error:
+        raise explain_where(error, source.where, key) or error from None
     good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
     read = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
     per_hour = ranking.hours(read)
     if source.drop_duplicates:
         left_out["duplicates"] = usable - sum(per_hour.values())
+    rated = (names.rating or "rating") in read.columns
+    duplicates = left_out.get("duplicates", 0)
+    doubts = warn_of_doubts(read, names, rated, duplicates, f"{key}: {source.name}")
     first, last = (
         dt.datetime.fromtimestamp(hour * 3600, dt.UTC).date()
         for hour in (min(per_hour), max(per_hour))
     )
     events = _finish(ranking.rank(read, per_hour, names.position), names)
-    return ReadEvents(events, read, bad, left_out, (first, last))
+    return ReadEvents(events, read, bad, left_out, (first, last), doubts)
 
 
 def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
@@ -174,7 +186,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
     found = read_events(spark, source, names, config.max_bad_rows, "input.events")
     events, left_out = found.read, found.left_out
     bad_rows = {f"events: {reason}": n for reason, n in found.bad_rows.items()}
-    notes = {"first and last day": ", ".join(map(str, found.first_and_last))}
+    notes = {"first and last day": ", ".join(map(str, found.first_and_last)), **found.doubts}
     try:
         tables = {"events": found.events}
         for table, name in (("users", names.user), ("items", names.item)):
@@ -205,7 +217,8 @@ def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
     """The columns of events in their canonical order, with the time in seconds."""
     seconds = F.floor(F.col(ranking.MICROS) / 1_000_000).alias(names.timestamp)
     lead = (names.user, names.item, names.position)
-    rest = [name for name in ranked.columns if name not in (*lead, ranking.MICROS, ORDER)]
+    private = (ranking.MICROS, ranking.BY, ORDER)
+    rest = [name for name in ranked.columns if name not in (*lead, *private)]
     return ranked.select(
         column(names.user), column(names.item), seconds, column(names.position), *map(column, rest)
     )

@@ -13,7 +13,7 @@ from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.retrievers import retriever_of
-from sparkrec.training.settings import Loss, Training
+from sparkrec.training.settings import Loss, Training, require_compatible
 
 ModelConfig = TypeVar("ModelConfig")
 
@@ -63,6 +63,10 @@ class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
     schema: Schema = field(default_factory=Schema)
     loss: Loss = field(default_factory=Loss)
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_compatible(self.loss, self.training)
 
 
 def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTowerRetriever:

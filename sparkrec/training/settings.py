@@ -78,6 +78,11 @@ class Loss:
     calibration
         The parameter t of `gbce`: 0 is plain binary cross-entropy, 1 gives calibrated
         probabilities.
+    weight_col
+        Column of train with the weight of each row in the loss, such as the `rating` that
+        jobs/prepare.py writes for types of events. In a sequence model it is the weight of the
+        event that is predicted. Weights are divided by their mean, so that the learning rate keeps
+        its meaning. By default all rows have the same weight.
     """
 
     name: Literal[
@@ -93,6 +98,7 @@ class Loss:
     score_regularisation: Weight = 1.0
     elu: Weight = 0.0
     calibration: Share = 0.75
+    weight_col: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -189,3 +195,12 @@ class Training:
             raise ValueError("workers must be 1 with session_parallel")
         if self.batch_size % self.workers:
             raise ValueError("batch_size must be a multiple of workers")
+
+
+def require_compatible(loss: Loss, training: Training) -> None:
+    """Raise ValueError for settings of the two blocks that exclude each other."""
+    if loss.weight_col is not None and training.session_parallel:
+        raise ValueError(
+            "loss.weight_col must be left out with training.session_parallel, which trains all "
+            "events with the same weight"
+        )

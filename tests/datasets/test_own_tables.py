@@ -219,6 +219,61 @@ def test_a_table_has_an_order_of_its_columns(run: Run, spark: SparkSession) -> N
     spark.catalog.dropTempView("own_events")
 
 
+def test_where_order_by_and_what_is_doubtful(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten is after nine, cancelled orders are left out, and the figures are in the summary."""
+    lines = ["u,i,t,click,n", "a,x,2024-01-01,10,1", "a,y,2024-01-01,9,2", "a,x,2024-01-01,8,-1"]
+    lines += ["a,x,2024-01-01,11,1", "b,z,2024-01-01,1,", "b,z,2024-01-02,2,-3"]
+    source = csv(tmp_path, *lines) | {
+        "columns": COLUMNS | {"rating": "n"},
+        "timestamp": {"format": "iso"},
+        "where": "n > 0",
+    }
+    events = run(source | {"order_by": ["click"]})["events"]
+    assert picked(events, "item_id", "position") == [("y", 0), ("x", 1), ("x", 2)]
+    assert list(events[0]) == ["user_id", "item_id", "timestamp", "position", "rating"]
+    prepared = run.prepared  # type: ignore[attr-defined]
+    assert prepared.left_out == {"where is not true": 3, "duplicates": 0}
+    assert "  events with a negative rating: 0.0% (0 of 3)" in str(prepared).splitlines()
+    assert not caplog.records
+
+    # Without `order_by` the two clicks on x are one, and nothing tells it from the click on y.
+    run(source)
+    prepared = run.prepared  # type: ignore[attr-defined]
+    assert prepared.left_out == {"where is not true": 3, "duplicates": 1}
+    run(source | {"where": "n is not null", "drop_duplicates": False})
+    told = [record.getMessage().partition(".csv: ")[2] for record in caplog.records]
+    assert [line[:60] for line in told] == [
+        "100.0% (1 of 1) of the neighbouring events of a user have th",
+        "33.3% (1 of 3) of the rows are equal to an earlier row in al",
+        "100.0% (3 of 3) of the neighbouring events of a user have th",
+        "40.0% (2 of 5) of the events have a negative rating; models ",
+    ]
+
+
+def test_mistakes_in_where_and_order_by(run: Run, tmp_path: Path) -> None:
+    source = csv(tmp_path, "u,i,t,n", "a,b,1,2", "a,b,2,1.5")
+    for where, message in {
+        "n >": "is not a Spark SQL condition on the raw columns: Syntax error at or near end of in",
+        "m > 0": "A column, variable, or function parameter with name `m` cannot be resolved",
+        "n": 'Filter expression "n" of type "STRING" is not a boolean',
+        "sum(n) > 0": "",
+        "n > 0": r"cannot be computed for all rows: The value '1.5' of the type .*; with try_cast",
+    }.items():
+        with pytest.raises(
+            DataError, match=rf"^input\.events\.where: '{re.escape(where)}' .*{message}"
+        ):
+            run(source | {"where": where})
+    assert len(run(source | {"where": "try_cast(n as double) > 1.7"})["events"]) == 1
+    with pytest.raises(ConfigError, match="where must be a condition"):
+        run(source | {"where": " "})
+    with pytest.raises(DataError, match=r"no column `m`, which order_by\[0\] names"):
+        run(source | {"order_by": ["m"]})
+    with pytest.raises(DataError, match=r"1 bad row, .*\(no number as i\)"):
+        run(csv(tmp_path, "u,i,t", "a,1,1", "a,b,2") | {"order_by": ["i"]})
+
+
 def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
     source = csv(tmp_path, "Customer,item_no,t", "a,b,1")
     wrong = {"user": "customer", "item": "item_no", "timestamp": "t"}

@@ -274,6 +274,17 @@ def test_labelled_rows(spark: SparkSession, train: DataFrame) -> None:
         assert {parity(item) for item, _ in given} == {parity(user)}
 
 
+def test_equal_weights_are_no_weights(train: DataFrame) -> None:
+    """Weights are divided by their mean, so the losses are the same to the last bit."""
+    weighed = train.selectExpr("*", "7 AS worth")
+    histories = [
+        DSSM(**{**SMALL, "epochs": 2}, seed=1, **weight).fit(weighed).fit_report["history"]
+        for weight in ({}, {"weight_col": "worth"})
+    ]
+    plain, found = ([epoch["loss"] for epoch in history] for history in histories)
+    assert plain == found
+
+
 @pytest.mark.slow
 def test_in_batch_negatives_need_none_in_train(train: DataFrame) -> None:
     """And do not read those that are there."""
