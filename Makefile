@@ -15,7 +15,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-all lint wheel ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-all fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -50,6 +50,18 @@ test: install
 # What `make test` leaves out, one after the other: some start processes and kill them.
 test-all: install
 	$(BIN)/python -m pytest -m "slow or data"
+
+# Odd confs, schema files, saved models and tables; prints what became of them. With
+# TREE=<folder with a .venv> another version of the package is tried.
+CASES ?= 500
+TREE ?= .
+fuzz: install
+	$(BIN)/python tests/fuzz/fuzz_run.py --cases $(CASES) --tree $(TREE) --python $(TREE)/.venv/bin/python
+
+# Jobs that are killed, or run out of disk or rights, or lose an input; prints what became of them.
+KILLS ?= 100
+faults: install
+	$(BIN)/python tests/faults/harness.py --kills $(KILLS) --tree $(TREE) --python $(TREE)/.venv/bin/python
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Starts Spark's JVM without showing the notices of a normal start."""
+"""Keeps the JVM's notices of a normal start, and its repetitions of errors, off the terminal."""
 
 import os
 import re
@@ -20,6 +20,16 @@ _NOTICE = re.compile(
 # Written to the JVM's stderr when its start is over. All output before it belongs to the start.
 _STARTED = b"\0"
 _CHUNK = 1 << 16
+# They log the stack trace of an error with which the job ends, and which the job reports itself.
+_REPEATING = (
+    "org.apache.spark.executor.Executor",
+    "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.sql.execution.datasources.FileFormatWriter",
+    "org.apache.spark.util.Utils",
+    "org.apache.spark.TaskContextImpl",
+    "org.apache.spark.storage.DiskBlockObjectWriter",
+    "org.apache.arrow.memory.BaseAllocator",
+)
 
 
 @contextmanager
@@ -40,6 +50,14 @@ def quiet_start(settings: Mapping[str, str]) -> Iterator[None]:
         os.write(write, _STARTED)
         os.close(write)
         started.wait(1)  # Java's output must come before an error that is shown next
+
+
+def hush_repeated_errors(context: SparkContext) -> None:
+    """Do not log the errors of tasks, which the driver raises as well."""
+    assert context._jvm is not None
+    log4j = context._jvm.org.apache.logging.log4j
+    for name in _REPEATING:
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
 def _pass_on(read: int, started: threading.Event) -> None:

@@ -20,7 +20,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
-from sparkrec.jvm import quiet_start
+from sparkrec.jvm import hush_repeated_errors, quiet_start
 from sparkrec.shipping import imports_the_same, module_zip
 
 _DEFAULTS = {
@@ -115,6 +115,8 @@ def open_session(
         with start:
             session = builder.getOrCreate()
             session.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
+            if not verbose:
+                hush_repeated_errors(session.sparkContext)
         for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             # PySpark writes errors here, with their traces, before it raises them.
             PySparkLogger.getLogger(logger).setLevel(ERROR if verbose else CRITICAL)

@@ -19,6 +19,7 @@ FLOORS = (
         "columns",
         "errors",
         "bounds",
+        "read_errors",
         "compiled",
         "splitmix64",
         "item_index",

@@ -71,6 +71,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(session, "SparkSession", recorder)
         monkeypatch.setattr(session, "_launched_settings", lambda: launched)
         monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
+        monkeypatch.setattr(session, "hush_repeated_errors", lambda context: None)
         open_session("test", settings, paths)
         return recorder.settings
 

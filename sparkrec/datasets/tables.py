@@ -6,6 +6,8 @@ silently: rows that are left out are counted by reason, and if there are more ba
 """
 
 import datetime as dt
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +35,9 @@ from sparkrec.datasets.raw.sources import (
 )
 from sparkrec.datasets.raw.where import explain_where
 from sparkrec.errors import DataError
+from sparkrec.read_errors import unreadable_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,9 @@ class PrepareOwn(OutputJob):
         Root of the tables `events`, `users` and `items`.
     max_bad_rows
         Maximum number of bad rows of a raw table; they are left out. With more the job fails.
+    max_bad_files
+        Maximum number of raw files that cannot be read, such as parquet that is damaged or cut
+        short. Each is left out as a whole, named in the log, and counted. With more the job fails.
     """
 
     job: Literal["prepare"]
@@ -86,6 +94,7 @@ class PrepareOwn(OutputJob):
     input: OwnInput
     columns: Columns = field(default_factory=Columns)
     max_bad_rows: CountOrZero = 0
+    max_bad_files: CountOrZero = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,17 +118,25 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
         A mapped column is missing or has a type that is not possible for an id; there are more bad
         rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
         a rating that is not a number, with another number of fields than the header, or with
-        text that is not of the file's encoding); or no event is left.
+        text that is not of the file's encoding); more files than `max_bad_files` cannot be read;
+        or no event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config, names)
-    try:
-        return _prepare(spark, config)
-    except Exception as error:
-        explained = explain_read_error(error)
-        if explained is None:
-            raise
-        raise explained from None
+    bad_files: list[str] = []
+    while True:
+        try:
+            return _prepare(spark, config, bad_files)
+        except Exception as error:
+            bad = unreadable_file(error)
+            if bad is not None and not bad.removed and len(bad_files) < config.max_bad_files:
+                log.warning("left out a file: %s", bad)
+                bad_files.append(bad.path)
+                continue
+            explained = explain_read_error(error)
+            if explained is None:
+                raise
+            raise explained from None
 
 
 @dataclass(frozen=True)
@@ -149,9 +166,16 @@ class ReadEvents:
 
 
 def read_events(
-    spark: SparkSession, source: EventsSource, names: Columns, max_bad_rows: int, key: str
+    spark: SparkSession,
+    source: EventsSource,
+    names: Columns,
+    max_bad_rows: int,
+    key: str,
+    without: Collection[str] = (),
 ) -> ReadEvents:
-    """Read raw events; `key` is the key of the source in the conf, for messages.
+    """Read raw events, except those of the files `without`.
+
+    `key` is the key of the source in the conf, for messages.
 
     Raises
     ------
@@ -160,7 +184,7 @@ def read_events(
     DataError
         There are more bad rows than `max_bad_rows`, or no event is left.
     """
-    parsed = parse_events(spark, source, names)
+    parsed = parse_events(spark, source, names, without)
     try:
         usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
     except PySparkException as error:
@@ -181,12 +205,14 @@ def read_events(
     return ReadEvents(events, read, bad, left_out, (first, last), doubts)
 
 
-def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
+def _prepare(spark: SparkSession, config: PrepareOwn, without: Collection[str]) -> Prepared:
     source, names = config.input.events, config.columns
-    found = read_events(spark, source, names, config.max_bad_rows, "input.events")
+    found = read_events(spark, source, names, config.max_bad_rows, "input.events", without)
     events, left_out = found.read, found.left_out
     bad_rows = {f"events: {reason}": n for reason, n in found.bad_rows.items()}
     notes = {"first and last day": ", ".join(map(str, found.first_and_last)), **found.doubts}
+    if without:
+        notes["files that cannot be read"] = f"{len(without):,} ({', '.join(without)})"
     try:
         tables = {"events": found.events}
         for table, name in (("users", names.user), ("items", names.item)):
@@ -195,7 +221,9 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
             if given is None:
                 tables[table] = keys
                 continue
-            features, bad, repeated = _features(spark, given, keys, table, config.max_bad_rows)
+            features, bad, repeated = _features(
+                spark, given, keys, table, config.max_bad_rows, without
+            )
             bad_rows |= {f"{table}: {reason}": n for reason, n in bad.items()}
             left_out[f"{table}: key of an earlier row"] = repeated
             lacking = keys.join(features, name, "left_anti").count()
@@ -205,6 +233,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn) -> Prepared:
             "dataset": config.dataset,
             "source": source.name,
             "bad_rows": bad_rows,
+            "bad_files": list(without),
             "left_out": left_out,
         }
         rows = publish_tables(tables, config, about)
@@ -225,14 +254,19 @@ def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
 
 
 def _features(
-    spark: SparkSession, source: FeaturesSource, keys: DataFrame, table: str, max_bad_rows: int
+    spark: SparkSession,
+    source: FeaturesSource,
+    keys: DataFrame,
+    table: str,
+    max_bad_rows: int,
+    without: Collection[str],
 ) -> tuple[DataFrame, dict[str, int], int]:
     """Features with one row per id, of the type of the ids in the events.
 
     Also returns the number of bad rows by reason, and the number of rows with a repeated id.
     """
     where, name = f"input.{table}", keys.columns[0]
-    frame = read_source(spark, source, where)
+    frame = read_source(spark, source, where, without)
     require(frame, {"key": source.key}, f"{where}: {source.name}")
     rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
     if name.lower() in map(str.lower, rest):

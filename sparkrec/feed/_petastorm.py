@@ -10,6 +10,8 @@ classes `ParquetDataset` and `ParquetDatasetPiece`, as thin wrappers of
 import sys
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +20,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 import setuptools  # noqa: F401  petastorm imports distutils, which setuptools brings on 3.12+
+
+from sparkrec.errors import DataError
 
 
 def _supply_missing_names() -> None:
@@ -64,11 +68,11 @@ class ParquetDatasetPiece:
         self._open = open_file_func
 
     def get_metadata(self) -> Any:
-        with self._open(self.path) as source:
+        with _naming(self.path), self._open(self.path) as source:
             return pyarrow.parquet.ParquetFile(source).metadata
 
     def read(self, columns: Any = None, partitions: Any = None) -> pa.Table:
-        with self._open(self.path) as source:
+        with _naming(self.path), self._open(self.path) as source:
             file = pyarrow.parquet.ParquetFile(source)
             return file.read_row_group(self.row_group, columns=list(columns))
 
@@ -92,6 +96,31 @@ class ParquetDataset:
             ParquetDatasetPiece(path, self.fs.open)
             for path in parquet_files(filesystem, self.paths)
         ]
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turn pyarrow's errors, which do not name the file, into a DataError that does."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"cannot read {path}: it is damaged ({reason}); write it again") from None
+
+
+def row_counts(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[int]:
+    """Number of rows of every row group of the parquet files below a folder.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read.
+    """
+    opener, counts = _Opener(filesystem), []
+    for path in parquet_files(filesystem, folder):
+        footer = ParquetDatasetPiece(path, opener.open).get_metadata()
+        counts += [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    return counts
 
 
 def parquet_files(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[str]:

@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet
 import torch
 from torch import Tensor
 
@@ -80,19 +79,13 @@ class Feed:
     Raises
     ------
     DataError
-        There are no rows, or fewer row groups than ranks.
+        There are no rows, fewer row groups than ranks, or a file that cannot be read.
     """
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
         filesystem, folder = storage.arrow_filesystem(settings.path)
-        groups = [
-            pyarrow.parquet.read_metadata(path, filesystem=filesystem).row_group(i).num_rows
-            for path in _petastorm.parquet_files(filesystem, folder)
-            for i in range(
-                pyarrow.parquet.read_metadata(path, filesystem=filesystem).num_row_groups
-            )
-        ]
+        groups = _petastorm.row_counts(filesystem, folder)
         if not sum(groups):
             raise DataError(f"{settings.path} has no training rows")
         if len(groups) < settings.world:

@@ -16,6 +16,7 @@ from sparkrec.config.load import load_config
 from sparkrec.errors import SparkrecError
 from sparkrec.pipeline.paths import check_paths
 from sparkrec.pipeline.signals import ended_by_signals
+from sparkrec.read_errors import explain
 from sparkrec.session import open_session
 
 C = TypeVar("C")
@@ -93,11 +94,11 @@ def run_command(
 
 
 def user_message(error: BaseException) -> str | None:
-    """The one line for a user's mistake, or None for a bug."""
+    """The one line for what a user can mend, or None for a bug."""
     if isinstance(error, SparkrecError):
         return " ".join(str(error).split())
     found = _REMOTE_ERROR.search(str(error))
-    return found.group(1).strip() if found else None
+    return found.group(1).strip() if found else explain(error)
 
 
 def _parse(doc: str | None, kind: Any, argv: list[str] | None) -> argparse.Namespace:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -298,6 +300,28 @@ def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
         run(source | {"start": "soon"})
     with pytest.raises(ConfigError, match="keep must list"):
         run(source | {"event_type": {"column": "t"}})
+
+
+def test_damaged_files(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With `max_bad_files` they are left out whole, named and counted; without, an error."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in ("a", "b b", "c [1]"):
+        rows = [{"u": f"{name}{i}", "i": "x", "t": i} for i in range(200)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet", compression="zstd")
+    (folder / "a.parquet").write_bytes(b"nothing like it")
+    middle = folder / "b b.parquet"
+    content = bytearray(middle.read_bytes())
+    content[20:120] = bytes(100)
+    middle.write_bytes(content)
+    source = {"path": str(folder), "columns": {"user": "u", "item": "i", "timestamp": "t"}}
+    with pytest.raises(DataError, match=r"cannot read .*/(a|b b)\.parquet: it is damaged, or not"):
+        run(source, max_bad_files=1)
+    tables = run(source, max_bad_files=2)
+    assert len(tables["events"]) == 200
+    notes = run.prepared.notes["files that cannot be read"]  # type: ignore[attr-defined]
+    assert notes.startswith("2 (") and "/a.parquet" in notes and "/b b.parquet" in notes
+    assert caplog.text.count("left out a file: cannot read") == 3
 
 
 @pytest.mark.slow

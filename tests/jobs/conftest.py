@@ -113,7 +113,7 @@ def conf(tmp_path: Path) -> Callable[..., str]:
     return conf
 
 
-_TRACES = ("Traceback", '"stacktrace"')  # Python's, and that of PySpark's own log
+_TRACES = ("Traceback", '"stacktrace"', "\tat ")  # Python's, that of PySpark's log, and Java's
 
 
 def error_line(code: Any, err: str) -> str:

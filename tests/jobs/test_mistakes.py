@@ -117,6 +117,21 @@ def test_unfinished_input(inside: Callable[..., str], root: Path) -> None:
     assert line.startswith(f"input.test: {root}/schema is not a finished sparkrec output")
 
 
+@pytest.mark.parametrize("job", ["global_hot", "match_dataset"])
+def test_a_damaged_part(inside: Callable[..., str], root: Path, tmp_path: Path, job: str) -> None:
+    """Found by an executor: one line with the file's name, and nothing of Spark's stack traces."""
+    shutil.copytree(root / "train", tmp_path / "train", ignore=shutil.ignore_patterns(".*"))
+    (part,) = (tmp_path / "train").glob("*.parquet")
+    content = part.read_bytes()
+    footer = 8 + int.from_bytes(content[-8:-4], "little")
+    part.write_bytes(content[:4] + bytes(len(content) - 4 - footer) + content[-footer:])
+    key = "events" if job == "match_dataset" else "train"
+    assert inside(job, f"input.{key}={tmp_path}/train") == (
+        f"cannot read {part}: it is damaged, or not in the format that the conf names; "
+        "write it again"
+    )
+
+
 def test_input_is_no_table(inside: Callable[..., str], root: Path) -> None:
     line = inside("global_hot", f"input.test={root}/broken")
     assert line.startswith(f"input.test: {root}/broken/") and "holds no parquet table" in line

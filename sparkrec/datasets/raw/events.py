@@ -1,6 +1,7 @@
 """Parses raw events: names and types of columns, and a status (good, bad, left out) of each row."""
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,7 +161,9 @@ class EventsSource(Source):
             raise ValueError("event_type must have no weights where columns.rating is given")
 
 
-def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> DataFrame:
+def parse_events(
+    spark: SparkSession, source: EventsSource, names: Columns, without: Collection[str] = ()
+) -> DataFrame:
     """Read raw events, name and cast their columns, and add a status to each row.
 
     In addition to the configured columns there are `MICROS`, `ORDER`, `BY` (with `order_by`),
@@ -168,7 +171,7 @@ def parse_events(spark: SparkSession, source: EventsSource, names: Columns) -> D
     text of the row, for messages).
     """
     key, raw, types = "input.events", source.columns, source.event_type
-    frame = flag_wanted(read_source(spark, source, key), source.where, key)
+    frame = flag_wanted(read_source(spark, source, key, without), source.where, key)
     where = f"{key}: {source.name}"
     parts = {part: name for part, name in vars(raw).items() if name is not None}
     used = {f"columns.{part}": name for part, name in parts.items()}

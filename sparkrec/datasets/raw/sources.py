@@ -8,9 +8,10 @@ rows of a catalog table have no order; their `ORDER` is null.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -20,6 +21,7 @@ from pyspark.sql import types as T
 from sparkrec.columns import RESERVED_PREFIX
 from sparkrec.errors import DataError, StorageError, shown
 from sparkrec.io import storage
+from sparkrec.read_errors import plain_path, unreadable_file
 
 ORDER = "_sr_order"
 CORRUPT = "_sr_corrupt"
@@ -35,9 +37,6 @@ _ORDER_TYPE = "struct<file:string,block:bigint,row:bigint>"
 _HEADER = re.compile(
     r"CSV header does not conform.*?Header: (.*?) Schema: (.*?) Expected.*?"
     r"CSV file: (\S+)"
-)
-_UNREADABLE = re.compile(
-    r"\[FAILED_READ_FILE[^]]*\] Encountered error while reading file (\S+?)\.? "
 )
 
 
@@ -123,13 +122,17 @@ class Source:
         return self.path or f"table {self.table}"
 
 
-def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
+def read_source(
+    spark: SparkSession, source: Source, key: str, without: Collection[str] = ()
+) -> DataFrame:
     """Read a raw table and add `ORDER` and, for a CSV, `CORRUPT` (the text of a malformed line).
 
     Parameters
     ----------
     key
         The key of the source in the conf (`input.events`), for error messages.
+    without
+        Files that are not read.
 
     Raises
     ------
@@ -152,9 +155,9 @@ def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
     if not is_glob and not storage.exists(source.path):
         raise StorageError(f"{key}.path: no such file or folder: {source.path}")
     try:
-        path = storage.spark_path(source.path)
+        paths = _paths(spark, storage.spark_path(source.path), without)
         if source.format == "csv":
-            frame = _read_csv(spark, path, source.csv)
+            frame = _read_csv(spark, paths, source.csv)
             lost = next((name for name in frame.columns if _LOST in name), None)
             if lost is not None:
                 raise DataError(
@@ -162,7 +165,7 @@ def read_source(spark: SparkSession, source: Source, key: str) -> DataFrame:
                     f"has {shown(lost)}"
                 )
         else:
-            frame = spark.read.parquet(path)
+            frame = spark.read.parquet(*paths)
     except AnalysisException as error:
         raise DataError(
             f"{key}.path: cannot read {source.path} as {source.format} ({error.getCondition()})"
@@ -184,7 +187,22 @@ def _refuse_own_names(frame: DataFrame, where: str) -> None:
             raise DataError(f"{where}: the column name `{name}` is reserved; rename the column")
 
 
-def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
+def _paths(spark: SparkSession, path: str, without: Collection[str]) -> list[str]:
+    """The path; or, if some of its files are not to be read, the other ones."""
+    if not without:
+        return [path]
+    # With a schema Spark opens no file to list them.
+    files = spark.read.schema("_ int").format("csv").load(path).inputFiles()
+    # The files are paths with wildcards to Spark, like any other.
+    left = [
+        re.sub(r"([][*?{}\\])", r"\\\1", unquote(f)) for f in files if plain_path(f) not in without
+    ]
+    if not left:
+        raise DataError(f"{plain_path(path)}: no file is left that can be read")
+    return left
+
+
+def _read_csv(spark: SparkSession, paths: list[str], options: CsvOptions) -> DataFrame:
     reader = spark.read.options(
         header=options.header,
         sep=options.delimiter,
@@ -199,9 +217,9 @@ def _read_csv(spark: SparkSession, path: str, options: CsvOptions) -> DataFrame:
         # A line with too few or too many fields is only found if all fields are read.
         columnPruning=False,
     )
-    names = reader.csv(path).columns
+    names = reader.csv(paths).columns
     fields = [T.StructField(name, T.StringType()) for name in (*names, CORRUPT)]
-    frame = reader.schema(T.StructType(fields)).csv(path)
+    frame = reader.schema(T.StructType(fields)).csv(paths)
     nulls = [text for text in options.null_values if text]
     if not nulls:
         return frame
@@ -261,9 +279,5 @@ def explain_read_error(error: Exception) -> DataError | None:
             f"{name}: its header ({header}) differs from that of the other files ({schema}); "
             "use the same order of columns, or prepare the files separately"
         )
-    found = _UNREADABLE.search(text)
-    if found is not None:
-        return DataError(
-            f"cannot read {found.group(1)}: it is damaged, or not in the format that the conf names"
-        )
-    return None
+    file = unreadable_file(error)
+    return None if file is None else DataError(str(file))

@@ -1,0 +1,86 @@
+"""Finds, in the long errors of Spark, of Python workers and of the system, what a user can mend."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+_UNREADABLE = re.compile(
+    r"\[FAILED_READ_FILE(?:\.(\w+))?\] Encountered error while reading file:? (\S+?)\.? "
+)
+# Of a footer that the driver read itself.
+_FOOTER = re.compile(
+    r"(?:Could not read footer for file: (?:FileStatus\{path=)?|Checksum error: )([^\s;]+)"
+    r"|(\S+) is not a Parquet file"
+)
+_FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
+_DENIED = re.compile(
+    r"Errno (?:13|30)\] [\w -]+: '([^']+)'"
+    r"|FileNotFoundException: (\S+) \((?:Permission denied|Read-only file system)\)"
+    r"|AccessDeniedException: ([^\s:]+)"
+    r"|mkdir of (\S+) failed|Mkdirs failed to create (\S+)"
+)
+
+
+@dataclass(frozen=True)
+class UnreadableFile:
+    """A file that Spark could not read.
+
+    Attributes
+    ----------
+    path
+        As `storage` takes it: `/folder/file`, or an `s3://` path.
+    removed
+        Whether the file was there when the job began, and then not.
+    """
+
+    path: str
+    removed: bool
+
+    def __str__(self) -> str:
+        if self.removed:
+            return f"{self.path} was removed or replaced while it was read; run the job again"
+        return (
+            f"cannot read {self.path}: it is damaged, or not in the format that the conf names; "
+            "write it again"
+        )
+
+
+def unreadable_file(error: BaseException) -> UnreadableFile | None:
+    """The file that Spark could not read, if that is what the error says."""
+    text = " ".join(str(error).split()) + " "
+    found = _UNREADABLE.search(text)
+    if found is not None:
+        return UnreadableFile(plain_path(found[2]), found[1] == "FILE_NOT_EXIST")
+    found = _FOOTER.search(text)
+    if found is not None:
+        return UnreadableFile(plain_path(found[1] or found[2]), removed=False)
+    return None
+
+
+def explain(error: BaseException) -> str | None:
+    """One line about a file that cannot be read, a full disk or a missing permission; or None."""
+    file = unreadable_file(error)
+    if file is not None:
+        return str(file)
+    text = " ".join(str(error).split())
+    full = _FULL.search(text)
+    if full is not None:
+        where = f": {full[1]}" if full[1] else ""
+        return (
+            f"no space left on the device{where}; free some on the disks of output_path, of "
+            "spark.local.dir (by default /tmp) and of the temporary folder"
+        )
+    denied = _DENIED.search(text)
+    if denied is not None:
+        path = next(group for group in denied.groups() if group)
+        return f"no permission to read or write {plain_path(path)}; change its owner or mode"
+    return None
+
+
+def plain_path(uri: str) -> str:
+    """A path as `storage` takes it, from the URI that Spark or Hadoop writes."""
+    scheme, colon, rest = uri.partition(":")
+    if not colon or scheme not in ("file", "s3a"):
+        return uri
+    rest = unquote(rest)
+    return "s3:" + rest if scheme == "s3a" else "/" + rest.lstrip("/")

@@ -1,0 +1,69 @@
+"""What is found in the long errors of Spark and of the system, of which these are real ones."""
+
+import pytest
+
+from sparkrec.pipeline.cli import user_message
+from sparkrec.read_errors import explain, plain_path, unreadable_file
+
+SPARK = """An error occurred while calling o115.collectToPython.
+: org.apache.spark.SparkException: Exception thrown in awaitResult:
+\tat org.apache.spark.util.SparkThreadUtils$.awaitResult(SparkThreadUtils.scala:70)
+Caused by: org.apache.spark.SparkException: [FAILED_READ_FILE.{}] Encountered error while reading \
+file file:///tmp/my%20data/t/part-0.zstd.parquet.  SQLSTATE: KD001
+\tat org.apache.spark.sql.errors.QueryExecutionErrors$.cannotReadFilesError(Query.scala:920)"""
+
+
+def test_a_damaged_file() -> None:
+    error = RuntimeError(SPARK.format("NO_HINT"))
+    line = (
+        "cannot read /tmp/my data/t/part-0.zstd.parquet: it is damaged, or not in the format that "
+        "the conf names; write it again"
+    )
+    assert explain(error) == user_message(error) == line
+
+
+def test_a_file_that_was_removed() -> None:
+    error = RuntimeError(SPARK.format("FILE_NOT_EXIST"))
+    found = unreadable_file(error)
+    assert found is not None and found.removed
+    assert str(explain(error)).startswith("/tmp/my data/t/part-0.zstd.parquet was removed or repl")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "java.lang.RuntimeException: file:/a/b.parquet is not a Parquet file. Expected magic",
+            "cannot read /a/b.parquet: it is damaged",
+        ),
+        (
+            "Caused by: java.io.IOException: No space left on device\n\tat java.base/sun.nio",
+            "no space left on the device; free some",
+        ),
+        (
+            "OSError: [Errno 28] No space left on device: '/a/b'",
+            "no space left on the device: /a/b",
+        ),
+        (
+            "OSError: [Errno 30] Read-only file system: '/a/b'",
+            "no permission to read or write /a/b;",
+        ),
+        (
+            "java.io.FileNotFoundException: /a/b (Permission denied)",
+            "no permission to read or write",
+        ),
+    ],
+)
+def test_other_errors(text: str, line: str) -> None:
+    assert str(explain(RuntimeError(text))).startswith(line)
+
+
+def test_a_bug_is_not_explained() -> None:
+    assert explain(KeyError("reading file x")) is None
+    assert user_message(ValueError("No such element")) is None
+
+
+def test_paths_of_spark() -> None:
+    assert plain_path("file:/a%20b/c") == plain_path("file:///a%20b/c") == "/a b/c"
+    assert plain_path("s3a://bucket/a%20b") == "s3://bucket/a b"
+    assert plain_path("/a%20b") == "/a%20b"
