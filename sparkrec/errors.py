@@ -27,3 +27,17 @@ class StorageError(SparkrecError):
 
 class TrainingError(SparkrecError):
     """Training cannot start, or cannot go on."""
+
+
+# Longer texts are cut in messages.
+_SHOWN = 200
+
+
+def cut(text: str) -> str:
+    """Return a text for a message, cut after 200 characters."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: its `repr`, cut after 200 characters."""
+    return cut(repr(value))

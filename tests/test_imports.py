@@ -18,6 +18,7 @@ FLOORS = (
         "nn",
         "columns",
         "errors",
+        "bounds",
         "read_errors",
         "compiled",
         "splitmix64",
@@ -43,7 +44,7 @@ FORBIDDEN = {
     "retrieval/answering": "pyspark",
 }
 # What can be imported without anything heavy.
-LIGHT = ("errors", "columns", "splitmix64", "item_index", "config", "models/registry")
+LIGHT = ("errors", "bounds", "columns", "splitmix64", "item_index", "config", "models/registry")
 LIGHT_SCHEMA = ("schema/__init__", "schema/parser", "schema/hashing", "schema/encoder")
 LIGHT_IO = ("io/storage", "io/s3", "io/publishing")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sparkrec.bounds import bounded_fields, bounds_of
 from sparkrec.config.load import FROM_LOADER, KEY, fields_of, is_required, to_json
 
 # Names separated by commas, and the indented text below them.
@@ -36,6 +37,8 @@ def describe_keys(kind: Any, prefix: str = "") -> list[str]:
             continue
         default = "required" if is_required(field) else f"default {_default(field)!r}"
         kind_name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        bounds = bounds_of(bounded_fields(typing.get_origin(kind) or kind).get(field.name))
+        kind_name += f", {bounds}" if bounds else ""
         lines.append(f"{prefix}{name}: {kind_name} ({default})")
         lines += textwrap.wrap(meanings.get(field.name, ""), 90, initial_indent="    ",
                                subsequent_indent="    ")  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkrec.bounds import Count, check_bounds
 from sparkrec.config.load import FROM_LOADER
 
 
@@ -43,11 +44,10 @@ class OutputJob(Job):
 
     output_path: str
     overwrite: bool = False
-    keep_runs: int = 2
+    keep_runs: Count = 2
 
     def __post_init__(self) -> None:
-        if self.keep_runs < 1:
-            raise ValueError("keep_runs must be at least 1")
+        check_bounds(self)
 
     @property
     def made_by(self) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -16,17 +17,17 @@ from typing import Any, TypeVar
 
 import yaml
 
-from sparkrec.config.template import (
-    apply_override,
+from sparkrec.config.nodes import (
     compose,
     is_null,
     or_empty_block,
     plain_value,
-    read_template,
     unique_pairs,
     where,
 )
-from sparkrec.errors import ConfigError
+from sparkrec.config.secrets import redact, refuse_secrets
+from sparkrec.config.template import apply_override, read_template
+from sparkrec.errors import ConfigError, cut, shown
 
 C = TypeVar("C")
 
@@ -63,11 +64,12 @@ def load_config(
     ------
     ConfigError
         Missing file, unset variable, malformed YAML, duplicate or unknown key, wrong type,
-        missing key, value out of range.
+        missing key, value out of range, secret among Spark's settings.
     """
     root = read_template(path, environ)
     for override in overrides:
         apply_override(root, override)
+    refuse_secrets(root)
     if not (isinstance(kind, type) or typing.get_origin(kind)):
         kind = kind(_plain(root))
     config: Any = _build(kind, root, "")
@@ -105,7 +107,7 @@ def _build(kind: Any, node: yaml.Node, key: str) -> Any:
         value = plain_value(node, key)
         if value not in arguments:
             choices = ", ".join(str(a) for a in arguments)
-            raise ConfigError(f"{where(node)}: {key} must be one of {choices}; not {value!r}")
+            raise ConfigError(f"{where(node)}: {key} must be one of {choices}; not {shown(value)}")
         return value
     if origin is tuple:
         if not isinstance(node, yaml.SequenceNode):
@@ -114,7 +116,7 @@ def _build(kind: Any, node: yaml.Node, key: str) -> Any:
     if origin in (dict, Mapping) or kind is dict:
         value_kind = arguments[1] if arguments else Any
         pairs = unique_pairs(node, key)
-        return {k: _build(value_kind, child, f"{key}.{k}") for k, (_, child) in pairs.items()}
+        return {k: _build(value_kind, child, f"{key}.{cut(k)}") for k, (_, child) in pairs.items()}
     return _build_scalar(kind, node, key)
 
 
@@ -135,17 +137,15 @@ def _build_scalar(kind: Any, node: yaml.Node, key: str) -> Any:
     value = plain_value(node, key)
     if kind is Any:
         return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text.
-        with contextlib.suppress(ValueError):
+    if kind is float and type(value) in (int, str):
+        # YAML 1.1 reads 1e-3 as text. A whole number can be too large for a float.
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is kind and (kind is not float or math.isfinite(value)):
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise ConfigError(
-        f"{where(node)}: {key} must be {names.get(kind, kind)}; not {value!r} "
+        f"{where(node)}: {key} must be {names.get(kind, kind)}; not {shown(value)} "
         f"({'nothing' if value is None else type(value).__name__})"
     )
 
@@ -169,7 +169,7 @@ def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             known = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(fields)}"
-            raise ConfigError(f"{where(key_node)}: unknown key `{prefix}{name}`; {known}")
+            raise ConfigError(f"{where(key_node)}: unknown key `{cut(prefix + name)}`; {known}")
     for name, (field, hint) in fields.items():
         block = dataclasses.is_dataclass(typing.get_origin(hint) or hint)
         if name in pairs:
@@ -184,8 +184,11 @@ def _build_dataclass(kind: Any, node: yaml.Node, key: str) -> Any:
     try:
         return (typing.get_origin(kind) or kind)(**values)
     except ValueError as error:
-        named = str(error).split(" ", 1)[0]
-        raise ConfigError(f"{where(at.get(named, node))}: {prefix}{error}") from None
+        named, message = re.split(r"\W", str(error), maxsplit=1)[0], str(error)
+        text = values.get(named)
+        if isinstance(text, str):
+            message = message.replace(text, cut(text))
+        raise ConfigError(f"{where(at.get(named, node))}: {prefix}{message}") from None
 
 
 def _take_nested(pairs: dict[str, tuple[yaml.Node, yaml.Node]], key: str) -> yaml.Node | None:
@@ -218,8 +221,13 @@ def is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values, with keys as in a conf, for metrics.json and model.json."""
+    """The config as plain JSON values, with keys as in a conf, for metrics.json and model.json.
+
+    Secrets among Spark's settings are redacted.
+    """
     values = dataclasses.asdict(config)
+    if isinstance(values.get("spark"), dict):
+        values["spark"] = redact(values["spark"])
     for field in dataclasses.fields(config):
         if KEY in field.metadata:
             block, _, key = field.metadata[KEY].partition(".")

@@ -1,24 +1,30 @@
 """Parses a conf as YAML nodes with line numbers: variables, comments, `--set`, keys.
 
 A template is a YAML file with variables ``${VAR}``. Reading the template gives the same nodes as
-reading the output of ``envsubst``. Every mistake is a `ConfigError` with file and line.
+reading the output of ``envsubst``, but a variable is always a part of one value: one whose text
+would add keys, end a value early or be read as quoted is refused. Every mistake is a `ConfigError`
+with file and line.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from sparkrec.errors import ConfigError
+from sparkrec.config.nodes import NULL, children, compose, or_empty_block, where
+from sparkrec.config.secrets import SECRET
+from sparkrec.errors import ConfigError, cut
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 _FANCY_VARIABLE = re.compile(r"\$\{[^}]*\}")
 # A quote after one of these (or at the start) begins a quoted text; any other is an apostrophe.
 _BEFORE_QUOTED = ("", ":", ",", "[", "{", "-", "?")
-_TEXT, _MAP, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:null"
+# Stands for a variable while the conf is read without the values of its variables.
+_MARK = re.compile("\ue000(\\d+)\ue001")
+_TEXT = "tag:yaml.org,2002:str"
 
 
 def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.MappingNode:
@@ -29,36 +35,86 @@ def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.M
         raise ConfigError(f"cannot read conf {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"conf {path} is not UTF-8 text") from None
-    root = compose(expand(text, path, os.environ if environ is None else environ), path)
+    environ = os.environ if environ is None else environ
+    names: list[str] = []
+
+    def mark(name: str) -> str:
+        names.append(name)
+        return f"\ue000{len(names) - 1}\ue001"
+
+    marked = compose(_replace(text, path, environ, mark), path)
+    root = compose(expand(text, path, environ), path)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:1: a conf is a mapping of keys to values")
+    if names and marked is not None:
+        _check_variables(marked, root, [(name, environ[name]) for name in names])
     return root
 
 
+def _check_variables(
+    marked: yaml.Node, expanded: yaml.Node, variables: Sequence[tuple[str, str]]
+) -> None:
+    """Check that each variable is a part of one value or key, with exactly its text.
+
+    Parameters
+    ----------
+    marked
+        The conf with a mark in the place of each variable.
+    expanded
+        The conf with the values of the variables.
+    variables
+        Name and value of each mark's variable.
+    """
+    same = type(marked) is type(expanded)
+    if same and isinstance(marked, yaml.ScalarNode):
+        same = expanded.value == _MARK.sub(lambda mark: variables[int(mark[1])][1], marked.value)
+    inner, others = children(marked), children(expanded)
+    if not same or len(inner) != len(others):
+        names = [variables[int(mark)][0] for mark in _MARK.findall(yaml.serialize(marked))]
+        raise ConfigError(
+            f"{where(expanded)}: the value of environment variable {(names or variables[0])[0]} is "
+            "not read as its text, because of a quote, bracket, colon, comma, backslash, `#` or "
+            "outer blank in it; change the value, or put single quotes around the variable"
+        )
+    for before, after in zip(inner, others, strict=True):
+        _check_variables(before, after, variables)
+
+
 def expand(text: str, source: str, environ: Mapping[str, str]) -> str:
-    """Replace `${VAR}` and `$VAR` as envsubst does, but refuse unset variables.
+    """Replace `${VAR}` and `$VAR` as envsubst does, but refuse variables that are unset or empty.
 
     Comments are not changed, so variables in comments do not have to be set.
     """
+    return _replace(text, source, environ, lambda name: environ[name])
 
+
+def _replace(
+    text: str, source: str, environ: Mapping[str, str], replacement: Callable[[str], str]
+) -> str:
     def expand_line(number: int, line: str) -> str:
         body, comment = _split_comment(line)
 
         def value(match: re.Match[str]) -> str:
             name = match.group(1) or match.group(2)
-            if name not in environ:
+            if not environ.get(name):
+                state = "is empty" if name in environ else "is not set"
                 raise ConfigError(
-                    f"{source}:{number}: environment variable {name} is not set (in "
-                    f"`{body.strip()}`); export {name}=... first"
+                    f"{source}:{number}: environment variable {name} {state} (in "
+                    f"`{cut(body.strip())}`); export {name}=... first"
                 )
-            return environ[name]
+            if _LINE_BREAK.search(environ[name]):
+                raise ConfigError(
+                    f"{source}:{number}: environment variable {name} has a line break in it; a "
+                    "variable holds one value"
+                )
+            return replacement(name)
 
         expanded = _VARIABLE.sub(value, body)
         fancy = _FANCY_VARIABLE.search(_VARIABLE.sub(" ", body))
         if fancy:
             raise ConfigError(
-                f"{source}:{number}: `{fancy.group()}` is not a plain ${{VAR}}, which is all that "
-                "envsubst and this loader know"
+                f"{source}:{number}: `{cut(fancy.group())}` is not a plain ${{VAR}}, which is all "
+                "that envsubst and this loader know"
             )
         return expanded + comment
 
@@ -78,43 +134,16 @@ def _split_comment(line: str) -> tuple[str, str]:
     return line, ""
 
 
-def compose(text: str, source: str) -> yaml.Node | None:
-    """Parse a YAML text as a node, or None if it is empty; `source` names it in errors."""
-    try:
-        loader = yaml.SafeLoader(text)
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            f"{source}:{line}: not valid YAML: the character {chr(error.character)!r}"
-        ) from None
-    loader.name = source
-    try:
-        return loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
-    finally:
-        loader.dispose()
-
-
-def where(node: yaml.Node) -> str:
-    """File and line of a node, or the `--set` option that it is from."""
-    name = str(node.start_mark.name)
-    return name if name.startswith("--set") else f"{name}:{node.start_mark.line + 1}"
-
-
 def apply_override(root: yaml.MappingNode, override: str) -> None:
     """Apply `key.sub=value` to the nodes of a conf; missing blocks are added."""
     name, equals, value = override.partition("=")
     keys = name.split(".")
-    source = f"--set {override}"
+    # The source stands in messages, and a message must not show a secret.
+    source = f"--set {name}=..." if SECRET.search(override) else cut(f"--set {override}")
     if not equals or not all(keys):
         raise ConfigError(f"{source}: give it as --set key.sub=value")
     mark = yaml.Mark(source, 0, 0, 0, None, None)
-    null = yaml.ScalarNode(_NULL, "", mark, mark)
+    null = yaml.ScalarNode(NULL, "", mark, mark)
     block = root
     for depth, key in enumerate(keys[:-1], start=1):
         at = _position(block, key)
@@ -135,45 +164,3 @@ def _position(block: yaml.MappingNode, key: str) -> int:
     """The index of a key in a block, or the number of keys if it is not there."""
     names = [key_node.value for key_node, _ in block.value]
     return names.index(key) if key in names else len(names)
-
-
-def is_null(node: yaml.Node) -> bool:
-    """Whether the value is null, or left out."""
-    return bool(node.tag == _NULL)
-
-
-def or_empty_block(node: yaml.Node) -> yaml.Node:
-    """Return the node, or an empty block if it is null."""
-    return yaml.MappingNode(_MAP, [], node.start_mark, node.end_mark) if is_null(node) else node
-
-
-def plain_value(node: yaml.Node, key: str) -> Any:
-    """A single value as YAML reads it; `key` names it in errors."""
-    if not isinstance(node, yaml.ScalarNode):
-        shape = "a list" if isinstance(node, yaml.SequenceNode) else "a block of keys"
-        raise ConfigError(f"{where(node)}: {key} must be a single value, not {shape}")
-    constructor = yaml.SafeLoader("")
-    try:
-        return constructor.construct_object(node)
-    except (ValueError, LookupError, AttributeError, yaml.YAMLError):
-        # PyYAML's constructors raise these if the text does not fit an explicit tag.
-        raise ConfigError(f"{where(node)}: {key}: cannot read {node.value!r}") from None
-    finally:
-        constructor.dispose()
-
-
-def unique_pairs(node: yaml.Node, key: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """The keys of a block, each with its node and the node of its value; refuses duplicates."""
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{where(node)}: {key or 'the conf'} must be a block of keys")
-    pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-    for key_node, child in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError(f"{where(key_node)}: a key must be plain text")
-        if key_node.value in pairs:
-            first = where(pairs[key_node.value][0])
-            raise ConfigError(
-                f"{where(key_node)}: duplicate key `{key_node.value}` (first at {first})"
-            )
-        pairs[key_node.value] = (key_node, child)
-    return pairs

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from sparkrec.bounds import CountOrZero
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
@@ -64,12 +65,10 @@ class PrepareMovieLens(OutputJob):
     dataset: str
     input: MovieLensInput
     variant: Literal["1m", "100k"] = "1m"
-    max_bad_rows: int = 1000
+    max_bad_rows: CountOrZero = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_bad_rows < 0:
-            raise ValueError("max_bad_rows must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Count, CountOrZero
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
@@ -71,15 +72,12 @@ class PrepareRSC15(OutputJob):
     job: Literal["prepare_rsc15"]
     dataset: str
     input: RSC15Input
-    test_days: int = 1
-    min_item_events: int = 5
-    max_bad_rows: int = 0
+    test_days: Count = 1
+    min_item_events: Count = 5
+    max_bad_rows: CountOrZero = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("test_days", "min_item_events"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
 
 
 def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import CountOrZero
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import check_bad_rows
@@ -28,6 +29,7 @@ from sparkrec.transforms.windows import user_items
 log = logging.getLogger("sparkrec.session_text")
 
 VOCABULARY = "vocab.txt"
+_WORD, _NUMBER, _ITEMS = "_sr_word", "_sr_number", "_sr_items"
 _FILES = 8
 
 
@@ -73,7 +75,10 @@ class SessionText(OutputJob):
     dataset: str
     input: SessionTextInput
     columns: Columns = field(default_factory=lambda: Columns(user="session_id"))
-    max_bad_rows: int = 0
+    max_bad_rows: CountOrZero = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
 
 
 def convert(spark: SparkSession, config: SessionText) -> str:
@@ -102,7 +107,11 @@ def _to_events(spark: SparkSession, config: SessionText, path: str) -> str:
     columns = config.columns
     vocabulary = _read_vocabulary(config.input.vocabulary)
     lines = pa.array(
-        line.strip() for file in _text_files(path) for line in _lines(file) if line.strip()
+        line.strip()
+        for file in _text_files(path)
+        # A line with bytes that are not UTF-8 is a bad row like others that are not numbers.
+        for line in _lines(file, errors="replace")
+        if line.strip()
     )
     pattern = r"^\d{1,18}(\s+\d{1,18})*$"
     good = pc.match_substring_regex(lines.cast(pa.string()), pattern)
@@ -151,18 +160,20 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
     if words is None:
         words = events.select(columns.item).distinct().orderBy(columns.item).toArrow().column(0)
         words = words.combine_chunks().cast(pa.string())
-    table = pa.table({"word": words, "number": np.arange(len(words))})
-    word = F.col("word").try_cast(item)  # null for a word that is not an id of this type
-    numbered = spark.createDataFrame(table).select(word.alias("_w"), "number")
-    joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col("_w"), "left")
-    numbers = Columns(columns.user, "number", columns.timestamp, columns.position)
+    table = pa.table({_WORD: words, _NUMBER: np.arange(len(words))})
+    word = F.col(_WORD).try_cast(item)  # null for a word that is not an id of this type
+    numbered = spark.createDataFrame(table).select(word.alias(_WORD), _NUMBER)
+    joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col(_WORD), "left")
+    numbers = joined.select(
+        columns.user, columns.timestamp, columns.position, F.col(_NUMBER).alias(columns.item)
+    )
     left_out = 0
     if given is not None:
-        left_out = joined.where("number IS NULL").count()
+        left_out = joined.where(F.col(_NUMBER).isNull()).count()
         if left_out:
             log.warning("left out %d events of items that the vocabulary lacks", left_out)
-    sessions = user_items(joined, numbers, "items").where(F.size("items") > 0)
-    line = F.concat_ws(" ", F.transform("items", lambda number: number.cast("string")))
+    sessions = user_items(numbers, columns, _ITEMS).where(F.size(_ITEMS) > 0)
+    line = F.concat_ws(" ", F.transform(_ITEMS, lambda number: number.cast("string")))
     about: dict[str, Any] = {"dataset": config.dataset, "left_out": left_out}
     with publish(**config.target, about=about) as folder:
         target = storage.spark_path(storage.join(folder, "sessions"))
@@ -193,9 +204,9 @@ def _read_vocabulary(path: str | None) -> pa.Array | None:
     return words
 
 
-def _lines(path: str) -> list[str]:
+def _lines(path: str, errors: str = "strict") -> list[str]:
     try:
-        lines = storage.read_bytes(resolve(path)).decode("utf-8").split("\n")
+        lines = storage.read_bytes(resolve(path)).decode("utf-8", errors).split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}") from None
     if lines[-1] == "":

@@ -11,13 +11,16 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec.columns import Columns
+from sparkrec.bounds import CountOrZero
+from sparkrec.columns import Columns, check_column_names
 from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
+from sparkrec.datasets.raw.doubts import warn_of_doubts
 from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
 from sparkrec.datasets.raw.sources import (
     CORRUPT,
@@ -25,9 +28,12 @@ from sparkrec.datasets.raw.sources import (
     Source,
     column,
     explain_read_error,
+    not_text,
     read_source,
     require,
+    undecoded,
 )
+from sparkrec.datasets.raw.where import explain_where
 from sparkrec.errors import DataError
 from sparkrec.read_errors import unreadable_file
 
@@ -87,14 +93,11 @@ class PrepareOwn(OutputJob):
     dataset: str
     input: OwnInput
     columns: Columns = field(default_factory=Columns)
-    max_bad_rows: int = 0
-    max_bad_files: int = 0
+    max_bad_rows: CountOrZero = 0
+    max_bad_files: CountOrZero = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_bad_rows", "max_bad_files"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more")
 
 
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
@@ -114,8 +117,9 @@ def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     DataError
         A mapped column is missing or has a type that is not possible for an id; there are more bad
         rows than `max_bad_rows` (rows without user, item or session, without a readable time, with
-        a rating that is not a number, or with another number of fields than the header); more
-        files than `max_bad_files` cannot be read; or no event is left.
+        a rating that is not a number, with another number of fields than the header, or with
+        text that is not of the file's encoding); more files than `max_bad_files` cannot be read;
+        or no event is left.
     """
     names = ("events", "users", "items")
     check_outputs(config, names)
@@ -149,6 +153,8 @@ class ReadEvents:
         Number of rows that are not in `events`, by reason.
     first_and_last
         Days of the first and of the last event.
+    doubts
+        Figures of `warn_of_doubts`.
     """
 
     events: DataFrame
@@ -156,6 +162,7 @@ class ReadEvents:
     bad_rows: dict[str, int]
     left_out: dict[str, int]
     first_and_last: tuple[dt.date, dt.date]
+    doubts: dict[str, str]
 
 
 def read_events(
@@ -178,18 +185,24 @@ def read_events(
         There are more bad rows than `max_bad_rows`, or no event is left.
     """
     parsed = parse_events(spark, source, names, without)
-    usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
+    try:
+        usable, bad, left_out = judge(parsed, source, max_bad_rows, key)
+    except PySparkException as error:
+        raise explain_where(error, source.where, key) or error from None
     good = parsed.where(F.col(STATUS) == GOOD).drop(STATUS, TEXT)
     read = (ranking.drop_duplicates(good) if source.drop_duplicates else good).persist()
     per_hour = ranking.hours(read)
     if source.drop_duplicates:
         left_out["duplicates"] = usable - sum(per_hour.values())
+    rated = (names.rating or "rating") in read.columns
+    duplicates = left_out.get("duplicates", 0)
+    doubts = warn_of_doubts(read, names, rated, duplicates, f"{key}: {source.name}")
     first, last = (
         dt.datetime.fromtimestamp(hour * 3600, dt.UTC).date()
         for hour in (min(per_hour), max(per_hour))
     )
     events = _finish(ranking.rank(read, per_hour, names.position), names)
-    return ReadEvents(events, read, bad, left_out, (first, last))
+    return ReadEvents(events, read, bad, left_out, (first, last), doubts)
 
 
 def _prepare(spark: SparkSession, config: PrepareOwn, without: Collection[str]) -> Prepared:
@@ -197,7 +210,7 @@ def _prepare(spark: SparkSession, config: PrepareOwn, without: Collection[str]) 
     found = read_events(spark, source, names, config.max_bad_rows, "input.events", without)
     events, left_out = found.read, found.left_out
     bad_rows = {f"events: {reason}": n for reason, n in found.bad_rows.items()}
-    notes = {"first and last day": ", ".join(map(str, found.first_and_last))}
+    notes = {"first and last day": ", ".join(map(str, found.first_and_last)), **found.doubts}
     if without:
         notes["files that cannot be read"] = f"{len(without):,} ({', '.join(without)})"
     try:
@@ -233,7 +246,8 @@ def _finish(ranked: DataFrame, names: Columns) -> DataFrame:
     """The columns of events in their canonical order, with the time in seconds."""
     seconds = F.floor(F.col(ranking.MICROS) / 1_000_000).alias(names.timestamp)
     lead = (names.user, names.item, names.position)
-    rest = [name for name in ranked.columns if name not in (*lead, ranking.MICROS, ORDER)]
+    private = (ranking.MICROS, ranking.BY, ORDER)
+    rest = [name for name in ranked.columns if name not in (*lead, *private)]
     return ranked.select(
         column(names.user), column(names.item), seconds, column(names.position), *map(column, rest)
     )
@@ -255,15 +269,18 @@ def _features(
     frame = read_source(spark, source, where, without)
     require(frame, {"key": source.key}, f"{where}: {source.name}")
     rest = [c for c in frame.columns if c not in (source.key, ORDER, CORRUPT)]
-    if name in rest:
+    if name.lower() in map(str.lower, rest):
         raise DataError(
             f"{where}: {source.name} has a column `{name}` beside its key "
             f"`{source.key}`, which is to be written as `{name}`; drop one"
         )
+    check_column_names([name, *rest], f"{where}: {source.name}")
+    texts = [source.key, *rest] if source.format == "csv" else [source.key]
     key = column(source.key).try_cast(keys.schema[0].dataType)
     corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
     status = (
         F.when(corrupt.isNotNull(), "another number of fields than the header")
+        .when(undecoded(frame, texts), not_text(source))
         .when(key.isNull() | (F.trim(key.cast("string")) == ""), "no key")
         .otherwise(GOOD)
     )
@@ -278,9 +295,9 @@ def _features(
     usable, bad, _ = judge(judged, source, max_bad_rows, where)
     good = judged.where(F.col(STATUS) == GOOD).select(
         column(name),
-        F.struct(F.lit(0).alias("_"), *map(column, rest)).alias("row"),
-        F.struct(ORDER, TEXT).alias("place"),
+        F.struct(F.lit(0).alias("_sr_zero"), *map(column, rest)).alias("_sr_row"),
+        F.struct(ORDER, TEXT).alias("_sr_place"),
     )
-    first = good.groupBy(column(name)).agg(F.min_by("row", "place").alias("row"))
-    distinct = first.select(column(name), *(F.col("row").getField(c).alias(c) for c in rest))
+    first = good.groupBy(column(name)).agg(F.min_by("_sr_row", "_sr_place").alias("_sr_row"))
+    distinct = first.select(column(name), *(F.col("_sr_row").getField(c).alias(c) for c in rest))
     return distinct, bad, usable - first.count()

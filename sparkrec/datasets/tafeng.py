@@ -76,7 +76,7 @@ def prepare_tafeng(spark: SparkSession, config: PrepareTaFeng) -> Prepared:
 def _events(path: str) -> pa.Table:
     try:
         users = json.loads(storage.read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"input.baskets: {path} is not JSON: {error}") from None
     if not isinstance(users, dict):
         raise DataError(f"input.baskets: {path} must be an object of users, not a list")

@@ -21,7 +21,8 @@ def count_catalogue(events: DataFrame, item: str) -> Catalogue:
         The column is missing or has a type that is not possible for an id, or no event has an item.
     """
     require_columns(events, {item: KEY_TYPES}, "train")
-    counted = events.where(F.col(item).isNotNull()).groupBy(item).agg(F.count("*").alias("n"))
+    known = events.where(F.col(item).isNotNull())
+    counted = known.groupBy(item).agg(F.count("*").alias("_sr_events"))
     table = counted.orderBy(item).toArrow().combine_chunks()
     if not table.num_rows:
         raise DataError(f"train has no event with a {item}; there is nothing to recommend")
@@ -29,4 +30,4 @@ def count_catalogue(events: DataFrame, item: str) -> Catalogue:
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     if pa.types.is_large_string(ids.type) or pa.types.is_string_view(ids.type):
         ids = ids.cast(pa.string())
-    return Catalogue(ids, table.column("n").to_numpy().astype(np.int64))
+    return Catalogue(ids, table.column("_sr_events").to_numpy().astype(np.int64))

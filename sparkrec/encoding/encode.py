@@ -1,8 +1,9 @@
 """Training rows to encoded parquet: fixed-width int64 columns, shuffled, in equal row groups.
 
 A row has `user_0..` (embedding rows of the user side), `item` (dense index of the positive) and
-`negative_0..` (dense indices, 0 where fewer could be drawn), or `label`, or neither. Item features
-are not repeated in every row: they are one matrix, by dense index.
+`negative_0..` (dense indices, 0 where fewer could be drawn), or `label`, or neither, and `weight`
+(double) where events have weights. Item features are not repeated in every row: they are one
+matrix, by dense index.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,27 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.sides import QueryEncoder, recent_items
+from sparkrec.encoding.sides import QueryEncoder, recent_items, recent_values
 from sparkrec.errors import DataError
 from sparkrec.feed.feed import column_names
 from sparkrec.io import storage
 from sparkrec.io.publishing import part
 from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
-from sparkrec.transforms.windows import WINDOW, item_windows
+from sparkrec.transforms.windows import WEIGHTS, WINDOW, item_windows
 
 Ints = npt.NDArray[np.int64]
 
 NEGATIVES = "negatives"
 LABEL = "label"
+WEIGHT = "weight"
 HELD_OUT = "is_validation"
 _ROWS_PER_GROUP = 32_768
-_ORDER = "_sparkrec_order"
+_ORDER, _WEIGHT = "_sr_order", "_sr_weight"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def encode_rows(
     path: str,
     workers: int,
     seed: int,
+    weight: Column | None = None,
 ) -> Encoded:
     """Write the encoded training rows, and publish them under `path`.
 
@@ -72,6 +75,8 @@ def encode_rows(
     train
         The user side's columns, the item column, optionally `negatives` (array) or `label` (0 or
         1), and optionally `is_validation`.
+    weight
+        Weight of each row in the loss, if rows have weights.
 
     Raises
     ------
@@ -79,6 +84,7 @@ def encode_rows(
         `negatives` are all empty, `label` is not whole numbers, or no rows are left.
     """
     fields, negatives = _fields(train, user_encoder)
+    fields |= {WEIGHT: 0} if weight is not None else {}
     key = F.xxhash64(
         F.lit(seed), *(F.col(f"`{name}`") for name in sorted(train.columns) if name != HELD_OUT)
     )
@@ -89,12 +95,13 @@ def encode_rows(
         *dict.fromkeys(f"`{name}`" for name in wanted),
         held_out.alias(HELD_OUT),
         key.alias(_ORDER),
+        *([weight.cast("double").alias(_WEIGHT)] if weight is not None else []),
     )
     names = [name for field, width in fields.items() for name in column_names(field, width)]
     schema = T.StructType(
         [
             T.StructField(_ORDER, T.LongType()),
-            *(T.StructField(name, T.LongType(), nullable=False) for name in names),
+            *(T.StructField(name, _type_of(name), nullable=False) for name in names),
         ]
     )
     encoder = _RowEncoder(user_encoder, item_column, negatives, schema.names)
@@ -123,6 +130,7 @@ def encode_windows(
     path: str,
     workers: int,
     seed: int,
+    weight: Column | None = None,
 ) -> Encoded:
     """Write the windows of a sequence model (see `transforms.windows`), and publish them.
 
@@ -135,6 +143,8 @@ def encode_windows(
         Events, optionally with `is_validation`.
     user_encoder
         Its `length` is the number of items of a window that are read; a row has one more.
+    weight
+        Weight of each event; a row then also has `weights_0..`, those of its items.
 
     Raises
     ------
@@ -142,14 +152,18 @@ def encode_windows(
         No user has two events.
     """
     steps, catalogue = user_encoder.length, user_encoder.catalogue
-    fields = {"items": steps + 1}
-    names = column_names("items", steps + 1)
-    types = [T.StructField(name, T.LongType(), nullable=False) for name in (_ORDER, *names)]
+    fields = dict.fromkeys(["items", *([WEIGHTS] if weight is not None else [])], steps + 1)
+    names = [name for field, width in fields.items() for name in column_names(field, width)]
+    types = [T.StructField(name, _type_of(name), nullable=False) for name in (_ORDER, *names)]
 
     def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            items = recent_items(batch.column(1), steps + 1, catalogue)
-            arrays = [batch.column(0), *map(pa.array, np.asfortranarray(items).T)]
+            lists = batch.column(1)
+            arrays = [batch.column(0)]
+            arrays += map(pa.array, np.asfortranarray(recent_items(lists, steps + 1, catalogue)).T)
+            if batch.num_columns > 2:
+                found = recent_values(lists, batch.column(2), steps + 1, catalogue)
+                arrays += map(pa.array, np.asfortranarray(found).T)
             yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
 
     tables = {"all": train}
@@ -158,17 +172,23 @@ def encode_windows(
     rows = {}
     with part(path) as folder:
         for name, events in tables.items():
-            windows = item_windows(events, columns, steps)
+            windows = item_windows(events, columns, steps, weight)
             rows[name] = windows.count()
             if not rows[name]:
                 raise DataError("no user of train has two events, so no item follows another")
             order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
-            keyed = windows.select(order.alias(_ORDER), WINDOW)
+            others = [WEIGHTS] if weight is not None else []
+            keyed = windows.select(order.alias(_ORDER), WINDOW, *others)
             encoded = keyed.mapInArrow(encode, T.StructType(types))
             _write(encoded, names, rows[name], storage.join(folder, name), workers)
     whole = storage.join(path, "all")
     fit = storage.join(path, "fit") if "fit" in tables else whole
     return Encoded(whole, fit, fields, rows["all"])
+
+
+def _type_of(column: str) -> T.DataType:
+    """Spark's type of an encoded column."""
+    return T.DoubleType() if column.startswith(WEIGHT) else T.LongType()
 
 
 def _write(frame: DataFrame, names: list[str], rows: int, path: str, workers: int) -> None:
@@ -213,6 +233,8 @@ class _RowEncoder:
             elif self.negatives:
                 drawn = fixed_width(columns[NEGATIVES], self.negatives, self.catalogue)
                 arrays += map(pa.array, np.asfortranarray(drawn).T)
+            if _WEIGHT in columns:
+                arrays.append(columns[_WEIGHT])
             yield pa.RecordBatch.from_arrays(arrays, self.names)
 
 

@@ -131,7 +131,7 @@ def catalogue_features(
     item: str,
 ) -> pa.Table:
     """The columns of the item side, one row per item of the catalogue, in its order."""
-    ids = pa.table({item: catalogue.ids, "_order": np.arange(len(catalogue))})
+    ids = pa.table({item: catalogue.ids, "_sr_order": np.arange(len(catalogue))})
     if items is None or set(schema.columns) <= {item}:
         schema.require([item], "train (there is no items table)")
         return ids.select(list(schema.columns))
@@ -139,7 +139,7 @@ def catalogue_features(
         raise DataError(f"the items table has no column `{item}` to join it by")
     schema.require(items.columns, "the items table")
     joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
-    return joined.orderBy("_order").select(*schema.columns).toArrow()
+    return joined.orderBy("_sr_order").select(*schema.columns).toArrow()
 
 
 def without_history(

@@ -89,7 +89,7 @@ def positives_only(train: DataFrame) -> DataFrame:
 
 def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
     """Number of training rows of every item, int64 by dense index."""
-    table = train.groupBy(item).agg(F.count("*").alias("n")).toArrow()
+    table = train.groupBy(item).agg(F.count("*").alias("_sr_rows")).toArrow()
     counts = np.zeros(len(catalogue) + FIRST_ITEM, np.int64)
-    counts[catalogue.index(table.column(item))] = table.column("n").to_numpy()
+    counts[catalogue.index(table.column(item))] = table.column("_sr_rows").to_numpy()
     return counts

@@ -124,14 +124,37 @@ def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:
 
     Padding (0) comes after the last item. Items that are not in the catalogue are left out first.
     """
+    items, read, place = _recent(lists, length, catalogue)
+    matrix = np.full((len(lists), length), PADDING, np.int64)
+    matrix[place] = items[read]
+    return matrix
+
+
+def recent_values(
+    lists: pa.Array, values: pa.Array, length: int, catalogue: Catalogue
+) -> npt.NDArray[np.float64]:
+    """The values that stand beside the items of `recent_items`, [lists, length]; 0 for padding.
+
+    Parameters
+    ----------
+    values
+        Lists of numbers, as long as those of the items.
+    """
+    _, read, place = _recent(lists, length, catalogue)
+    matrix = np.zeros((len(lists), length))
+    matrix[place] = pa.compute.list_flatten(values).to_numpy(zero_copy_only=False)[read]
+    return matrix
+
+
+def _recent(
+    lists: pa.Array, length: int, catalogue: Catalogue
+) -> tuple[Ints, Ints, tuple[Ints, Ints]]:
+    """All items of the lists, which of them are read, and the places of these in the matrix."""
     lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(lists), 0))
     items = catalogue.index(pa.compute.list_flatten(lists))
-    rows = np.repeat(np.arange(len(lists)), lengths)
-    known = items > UNKNOWN
-    rows, items = rows[known], items[known]
+    known = np.flatnonzero(items > UNKNOWN)
+    rows = np.repeat(np.arange(len(lists)), lengths)[known]
     counts = np.bincount(rows, minlength=len(lists))
     starts = np.cumsum(counts) - counts
     place = np.arange(len(rows)) - starts[rows] - np.maximum(counts - length, 0)[rows]
-    matrix = np.full((len(lists), length), PADDING, np.int64)
-    matrix[rows[place >= 0], place[place >= 0]] = items[place >= 0]
-    return matrix
+    return items, known[place >= 0], (rows[place >= 0], place[place >= 0])

@@ -58,8 +58,12 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
 
     The columns are `query_id`, `user_hash` (bigint), `items` and `scores` (the first `k`
     recommendations, never null), `relevant` (distinct, never null, empty if the query does not
-    count), and `lists` and `queries`, the number of rows in each input with this query id.
+    count), `has_history`, and `lists` and `queries`, the number of rows in each input with this
+    query id.
     """
+    has_history = F.lit(True)
+    if "history" in queries.columns:
+        has_history = F.coalesce(F.size("history") > 0, F.lit(False))
     # Adaptive execution does not merge small partitions of a persisted frame, so their number is
     # set by the task slots and not by spark.sql.shuffle.partitions.
     partitions = 2 * slots(queries.sparkSession)
@@ -73,6 +77,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
         # As text, so that an id has the same hash whether it is stored as int or as bigint.
         F.xxhash64(F.col(user).cast("string")).alias("user_hash"),
         F.array_compact(F.array_distinct("relevant")).alias("relevant"),
+        has_history.alias("has_history"),
     ).repartition(partitions, "query_id")
     listed = lists.groupBy("query_id").agg(
         F.first("items").alias("items"),
@@ -82,23 +87,32 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
     asked = wanted.groupBy("query_id").agg(
         F.first("user_hash").alias("user_hash"),
         F.first("relevant").alias("relevant"),
+        F.first("has_history").alias("has_history"),
         F.count(F.lit(1)).alias("queries"),
     )
     both = listed.join(asked, "query_id", "full")
     return both.select(
         "query_id",
         "user_hash",
+        "has_history",
         *(F.coalesce(name, F.array()).alias(name) for name in ("items", "scores", "relevant")),
         *(F.coalesce(name, F.lit(0)).alias(name) for name in ("lists", "queries")),
     )
 
 
-def check_rows(joined: DataFrame) -> None:
-    """Raise DataError for mistakes that are only visible in the rows of `join_inputs`."""
+def check_rows(joined: DataFrame) -> int:
+    """Number of evaluated queries without a history.
+
+    Raises
+    ------
+    DataError
+        There is a mistake that is only visible in the rows of `join_inputs`.
+    """
     query = F.col("query_id").cast("string")
     repeated = F.size(F.array_distinct("items")) < F.size("items")
     found = joined.agg(
-        F.sum((F.size("relevant") > 0).cast("long")).alias("n"),
+        F.count_if(F.size("relevant") > 0).alias("n"),
+        F.count_if((F.size("relevant") > 0) & ~F.col("has_history")).alias("without"),
         F.max(F.col("query_id").isNull()).alias("null_id"),
         F.min(F.when(F.col("lists") > 1, query)).alias("lists"),
         F.min(F.when(F.col("queries") > 1, query)).alias("queries"),
@@ -114,6 +128,7 @@ def check_rows(joined: DataFrame) -> None:
         raise DataError(f"an item is recommended twice for query_id {found['repeated']}")
     if not found["n"]:
         raise DataError("no query has a relevant item: there is nothing to evaluate")
+    return int(found["without"])
 
 
 def catalogue_size(item_counts: DataFrame) -> int:

@@ -19,14 +19,19 @@ A metric is the mean over queries; all queries have the same weight. precision, 
 are equal to those of `pyspark.ml.evaluation.RankingEvaluator` (precisionAtK, recallAtK,
 meanAveragePrecisionAtK, ndcgAtK). The denominator of map@k is min(|G|, k); other libraries divide
 by |G| or by hits(k). K is the largest of the ks.
+
+A model knows nothing of the user of a query without a history; what it recommends there is usually
+a list of popular items. So if some queries have a history and others have none, the metrics of both
+are also given apart.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import log2, sqrt
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -34,6 +39,8 @@ from pyspark.sql import functions as F
 from sparkrec.errors import DataError
 from sparkrec.evaluation.bootstrap import bootstrap_sums, ratio_interval
 from sparkrec.evaluation.inputs import catalogue_size, check_columns, check_rows, join_inputs
+
+WITH_HISTORY, WITHOUT_HISTORY = "with history", "without history"
 
 _DECIMALS = 6  # hides rounding, which depends on the order in which Spark sums
 
@@ -50,11 +57,15 @@ class Evaluation:
         Value by name, such as `recall@20`.
     interval95
         95% interval over users, (low, high), by name of the metric.
+    by_history
+        The same for the queries `WITH_HISTORY` and `WITHOUT_HISTORY`, without coverage and
+        popularity. Empty if the queries have no column `history`, or if only one kind occurs.
     """
 
     n: int
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
+    by_history: "dict[str, Evaluation]" = field(default_factory=dict)
 
 
 def count_items(events: DataFrame, item: str) -> DataFrame:
@@ -80,9 +91,9 @@ def evaluate(
         `query_id`, and `recommended: array<struct<item_id, score>>`, best first. A list for a
         query that is not evaluated is ignored.
     queries
-        `query_id`, the column named by `user`, and `relevant: array<item>`. Rows without a relevant
-        item are not evaluated. A query without recommendations has no hit, and neither have the
-        places after the end of a short list.
+        `query_id`, the column named by `user`, `relevant: array<item>`, and optionally `history`
+        (an array). Rows without a relevant item are not evaluated. A query without recommendations
+        has no hit, and neither have the places after the end of a short list.
     user
         Column of the user id. Users are the units that the bootstrap resamples.
     item_counts
@@ -134,47 +145,74 @@ def evaluate(
     if not item_counts.is_cached:  # the caller may have persisted it, and may still need it
         counts = item_counts.select("item", "count").persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        check_rows(joined)
+        without = check_rows(joined)
         catalogue = catalogue_size(counts)
         rows = joined.filter(F.size("relevant") > 0)
         lists = rows.select("user_hash", F.explode("items").alias("item"))
         lists = lists.join(counts.select("item", "count"), "item")
 
-        columns = {name: value for k in ks for name, value in _metrics_at(k).items()}
-        sums = bootstrap_sums(
-            _user_sums(rows, lists, columns),
-            "user_hash",
-            [*columns, "rows", "users", "popularity", "slots"],
-            replicates,
-            seed,
+        metrics_at_ks = {name: value for k in ks for name, value in _metrics_at(k).items()}
+        columns = {**metrics_at_ks, "rows": F.when(_once(), 1.0)}
+        groups = _groups(columns) if without else {}
+        names = [*columns, *groups, "users", "popularity", "slots"]
+        table = bootstrap_sums(
+            _user_sums(rows, lists, {**columns, **groups}), "user_hash", names, replicates, seed
         )
-        users = int(sums[0, -3])
+        sums = dict(zip(names, table.T, strict=True))
+        users = int(sums["users"][0])
         covered, error = _coverage(lists, users)
     finally:
         joined.unpersist()
         if counts is not item_counts:
             counts.unpersist()
 
-    n = sums[:, len(columns)]
-    metrics: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    for position, name in enumerate(columns):
-        metrics[name] = sums[0, position] / n[0]
-        intervals[name] = ratio_interval(sums[1:, position], n[1:])
-    coverage = covered / catalogue
-    metrics[f"coverage@{ks[-1]}"] = coverage
-    margin = 1.96 * error / catalogue
-    intervals[f"coverage@{ks[-1]}"] = max(coverage - margin, 0.0), min(coverage + margin, 1.0)
-    metrics[f"popularity@{ks[-1]}"] = sums[0, -2] / max(sums[0, -1], 1.0)
-    intervals[f"popularity@{ks[-1]}"] = ratio_interval(sums[1:, -2], sums[1:, -1])
-    return Evaluation(
-        n=int(n[0]),
-        metrics={name: round(float(value), _DECIMALS) for name, value in metrics.items()},
-        interval95={
-            name: (round(low, _DECIMALS), round(high, _DECIMALS))
-            for name, (low, high) in intervals.items()
-        },
+    whole = _ratios(sums, metrics_at_ks, "")
+    by_history = {}
+    if 0 < without < whole.n:
+        by_history = {
+            name: _ratios(sums, metrics_at_ks, f" {name}")
+            for name in (WITH_HISTORY, WITHOUT_HISTORY)
+        }
+    last = ks[-1]
+    coverage, margin = covered / catalogue, 1.96 * error / catalogue
+    popularity, slots = sums["popularity"], sums["slots"]
+    whole.metrics[f"coverage@{last}"] = _rounded(coverage)
+    whole.interval95[f"coverage@{last}"] = (
+        _rounded(max(coverage - margin, 0.0)),
+        _rounded(min(coverage + margin, 1.0)),
     )
+    whole.metrics[f"popularity@{last}"] = _rounded(popularity[0] / max(slots[0], 1.0))
+    low, high = ratio_interval(popularity[1:], slots[1:])
+    whole.interval95[f"popularity@{last}"] = _rounded(low), _rounded(high)
+    return replace(whole, by_history=by_history)
+
+
+def _groups(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns again, for the queries with and without a history."""
+    has = F.col("has_history")
+    return {
+        f"{name} {group}": F.when(wanted, value)
+        for group, wanted in ((WITH_HISTORY, has), (WITHOUT_HISTORY, ~has))
+        for name, value in columns.items()
+    }
+
+
+def _ratios(
+    sums: Mapping[str, npt.NDArray[np.float64]], metrics: Iterable[str], group: str
+) -> Evaluation:
+    """The means over a group of queries, whose sums have names that end with `group`."""
+    rows = sums[f"rows{group}"]
+    values, intervals = {}, {}
+    for name in metrics:
+        total = sums[f"{name}{group}"]
+        values[name] = _rounded(total[0] / rows[0])
+        low, high = ratio_interval(total[1:], rows[1:])
+        intervals[name] = _rounded(low), _rounded(high)
+    return Evaluation(int(rows[0]), values, intervals)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), _DECIMALS)
 
 
 def _hit_positions(full: int | None) -> Column:
@@ -218,19 +256,23 @@ def _metrics_at(k: int) -> dict[str, Column]:
     return {f"{name}@{k}": F.when(place <= k, value) for name, value in values.items()}
 
 
+def _once() -> Column:
+    """Whether this row of the exploded hits is the first of its query."""
+    return F.coalesce("before", F.lit(0)) == 0
+
+
 def _user_sums(rows: DataFrame, lists: DataFrame, columns: dict[str, Column]) -> DataFrame:
-    """One row per user: the sum of each metric, `rows`, `users` (1), `popularity` and `slots`."""
+    """One row per user: the sum of each column, `users` (1), `popularity` and `slots`."""
     hits = rows.select(
         "user_hash",
+        "has_history",
         F.size("relevant").alias("relevant"),
         F.size("items").alias("slots"),
         F.posexplode_outer("hits").alias("before", "place"),  # one row of nulls for a miss
     )
-    once = F.coalesce("before", F.lit(0)) == 0
     sums = hits.groupBy("user_hash").agg(
         *(F.sum(value).alias(name) for name, value in columns.items()),
-        F.sum(F.when(once, 1.0)).alias("rows"),
-        F.sum(F.when(once, F.col("slots").cast("double"))).alias("slots"),
+        F.sum(F.when(_once(), F.col("slots").cast("double"))).alias("slots"),
     )
     popularity = lists.groupBy("user_hash").agg(F.sum("count").cast("double").alias("popularity"))
     joined = sums.join(popularity, "user_hash", "left").withColumn("users", F.lit(1.0))

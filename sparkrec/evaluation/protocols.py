@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from sparkrec.errors import ConfigError, DataError
 
+EVENT_TYPE = "event_type"
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -70,6 +72,35 @@ class Protocol:
         return test.filter(F.col(rating) > threshold)
 
 
+def of_event_type(queries: DataFrame, target: str, where: str) -> DataFrame:
+    """Keep the queries whose event is of the type `target`; their histories have all events.
+
+    Parameters
+    ----------
+    where
+        The table's key in the conf, for messages.
+
+    Raises
+    ------
+    DataError
+        The table has no column `event_type`, or no row of this type.
+    """
+    if EVENT_TYPE not in queries.columns:
+        raise DataError(
+            f"{where} has no column `{EVENT_TYPE}`, which evaluation.target needs (it has "
+            f"{', '.join(queries.columns)}); jobs/prepare.py writes it, and rows that are whole "
+            "baskets have none"
+        )
+    chosen = queries.where(F.col(EVENT_TYPE) == target)
+    if chosen.isEmpty():
+        known = [row[0] for row in queries.select(EVENT_TYPE).distinct().limit(10).collect()]
+        raise DataError(
+            f"{where} has no row with {EVENT_TYPE} `{target}`, which evaluation.target names; it "
+            f"has {', '.join(sorted(map(str, known)))}"
+        )
+    return chosen
+
+
 _PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -111,8 +142,8 @@ def protocol(name: str) -> Protocol:
     if name in _PROTOCOLS:
         return _PROTOCOLS[name]
     near = get_close_matches(name, _PROTOCOLS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_PROTOCOLS)}"
-    raise ConfigError(f"evaluation: unknown protocol {name!r}; {hint}")
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    raise ConfigError(f"protocol must be one of {', '.join(_PROTOCOLS)}; not {name!r}{hint}")
 
 
 def protocol_names() -> list[str]:

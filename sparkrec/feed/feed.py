@@ -1,5 +1,7 @@
 """Reads encoded parquet through petastorm and yields batches of int64 tensors.
 
+Weights, if rows have any, are float64.
+
 One background thread reads the rows with petastorm's batch reader and its dummy pool, so the order
 of rows depends only on (seed, epoch). The next rows are read while the network trains. Training
 rows are written in random order (see `encoding.encode`), so it is enough to shuffle within a few
@@ -29,7 +31,8 @@ from sparkrec.io import storage
 # Number of batches whose rows are sorted by length together.
 _BATCHES_SORTED = 16
 
-Arrays = dict[str, npt.NDArray[np.int64]]
+Array = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ def column_names(field: str, width: int) -> list[str]:
     return [field] if width == 0 else [f"{field}_{i}" for i in range(width)]
 
 
-def _collect(group: Any, field: str, width: int) -> npt.NDArray[np.int64]:
+def _collect(group: Any, field: str, width: int) -> Array:
     columns = [getattr(group, name) for name in column_names(field, width)]
     return np.stack(columns, axis=1) if width else np.asarray(columns[0])
 

@@ -448,6 +448,7 @@ def _discard(folder: str) -> None:
 
 def _sweep(path: str, keep_checkpoints: bool = False) -> None:
     """Remove what killed writers left; the caller holds the lease, so no writer is alive."""
+    storage.remove_unfinished_files(path, POINTER)
     for run in _versions(path):
         folder = storage.join(path, run)
         if _has(path, run, MANIFEST) or not _has(path, run, _CLAIM):

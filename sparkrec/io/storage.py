@@ -172,13 +172,22 @@ def write_bytes(path: str, content: bytes) -> None:
             client.put_object(Bucket=bucket, Key=key, Body=content)
         return
     target = local_path(path)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")  # 32 hexadecimal digits
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_bytes(content)
         scratch.replace(target)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def remove_unfinished_files(folder: str, name: str) -> None:
+    """Remove what `write_bytes` of a killed process left of a file in a folder."""
+    if is_s3(folder):
+        return
+    for left in local_path(folder).glob(f".{name}.*"):
+        if re.fullmatch(r"[0-9a-f]{32}", left.name.rpartition(".")[2]):
+            left.unlink(missing_ok=True)
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparkrec.models import checks
+from sparkrec.bounds import Dropout, Width, check_bounds
 from sparkrec.models.two_tower import TowerInput, TwoTowerNetwork
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.nn.layers import mlp
@@ -36,14 +36,14 @@ class DSSMConfig:
         Dropout probability of the hidden units.
     """
 
-    embedding_dim: int = 64
-    hidden: tuple[int, ...] = (512, 256, 128)
-    dropout: float = 0.0
+    embedding_dim: Width = 64
+    hidden: tuple[Width, ...] = (512, 256, 128)
+    dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        checks.at_least_one(self, "embedding_dim")
-        checks.widths(self, "hidden")
-        checks.probabilities(self, "dropout")
+        check_bounds(self)
+        if not self.hidden:
+            raise ValueError("hidden must name at least one width")
 
 
 class DSSM(TwoTowerNetwork):

@@ -13,12 +13,13 @@ of a window have to be computed one after the other; SASRec computes them in par
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparkrec.models import checks
+from sparkrec.bounds import Bounds, Dropout, Length, Width, check_bounds
 from sparkrec.models.sequence import RecurrentNetwork
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.items import ItemEncoder
@@ -53,25 +54,25 @@ class GRU4RecConfig:
         Standard deviation of the initial embeddings. null means 1 / sqrt(width).
     """
 
-    max_len: int = 200
-    hidden: tuple[int, ...] = (128,)
-    embedding_dim: int = 128
+    max_len: Length = 200
+    hidden: tuple[Width, ...] = (128,)
+    embedding_dim: Width = 128
     constrained_embedding: bool = True
-    dropout_embedding: float = 0.0
-    dropout_hidden: float = 0.0
+    dropout_embedding: Dropout = 0.0
+    dropout_hidden: Dropout = 0.0
     bias: bool = True
     sparse: bool = False
-    initial_std: float | None = None
+    initial_std: Annotated[float, Bounds(0, 1000)] | None = None
 
     def __post_init__(self) -> None:
-        checks.at_least_one(self, "max_len", "embedding_dim")
-        checks.widths(self, "hidden")
+        check_bounds(self)
+        if not self.hidden:
+            raise ValueError("hidden must name at least one width")
         if self.constrained_embedding and self.embedding_dim != self.hidden[-1]:
             raise ValueError(
                 "constrained_embedding needs embedding_dim equal to the last value of hidden, "
                 "because an item has one vector as input and as output"
             )
-        checks.probabilities(self, "dropout_embedding", "dropout_hidden")
 
 
 class GRU4Rec(RecurrentNetwork):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparkrec.models import checks
+from sparkrec.bounds import Dropout, Length, Width, check_bounds
 from sparkrec.models.history import HistoryNetwork
 from sparkrec.models.two_tower import TowerInput
 
@@ -52,17 +52,16 @@ class HRMConfig:
         product, as in the paper.
     """
 
-    max_len: int = 10
-    embedding_dim: int = 64
+    max_len: Length = 10
+    embedding_dim: Width = 64
     item_pooling: Pooling = "mean"
     user_pooling: Pooling = "mean"
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     constrained_embedding: bool = True
     cosine: bool = True
 
     def __post_init__(self) -> None:
-        checks.at_least_one(self, "max_len", "embedding_dim")
-        checks.probabilities(self, "dropout")
+        check_bounds(self)
 
 
 class HRM(HistoryNetwork):

@@ -11,12 +11,13 @@ in parallel.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparkrec.models import checks
+from sparkrec.bounds import Bounds, Dropout, Length, Width, check_bounds
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TowerInput
 
@@ -44,19 +45,18 @@ class SASRecConfig:
         takes twice as long and holds steps x steps weights in memory.
     """
 
-    max_len: int = 200
-    dim: int = 128
-    blocks: int = 2
-    heads: int = 2
-    feed_forward: int = 4
-    dropout: float = 0.2
-    attention_dropout: float = 0.0
+    max_len: Length = 200
+    dim: Width = 128
+    blocks: Annotated[int, Bounds(1, 1000)] = 2
+    heads: Width = 2
+    feed_forward: Annotated[int, Bounds(1, 1000)] = 4
+    dropout: Dropout = 0.2
+    attention_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        checks.at_least_one(self, "max_len", "dim", "blocks", "heads", "feed_forward")
+        check_bounds(self)
         if self.dim % self.heads:
             raise ValueError("dim must be a multiple of heads")
-        checks.probabilities(self, "dropout", "attention_dropout")
 
 
 class SASRec(SequenceNetwork):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparkrec.models import checks
+from sparkrec.bounds import Dropout, Length, Share, Width, check_bounds
 from sparkrec.models.history import HistoryNetwork
 from sparkrec.models.two_tower import TowerInput
 
@@ -43,18 +43,15 @@ class SimpleXConfig:
         Whether an item has the same embedding in a history and as a candidate, as in the paper.
     """
 
-    max_len: int = 10
-    embedding_dim: int = 64
+    max_len: Length = 10
+    embedding_dim: Width = 64
     aggregation: Literal["mean", "self_attention", "user_attention"] = "mean"
-    user_weight: float = 0.5
-    dropout: float = 0.0
+    user_weight: Share = 0.5
+    dropout: Dropout = 0.0
     constrained_embedding: bool = True
 
     def __post_init__(self) -> None:
-        checks.at_least_one(self, "max_len", "embedding_dim")
-        if not 0 <= self.user_weight <= 1:
-            raise ValueError("user_weight must lie in [0, 1]")
-        checks.probabilities(self, "dropout")
+        check_bounds(self)
 
 
 class SimpleX(HistoryNetwork):

@@ -16,7 +16,8 @@
 In all functions `positive` has the scores of the positives, float [batch]; `negative` the scores of
 their negatives, float [batch, negatives]; and `mask` is True for the negatives that count, bool
 [batch, negatives], by default all. The result is a mean over the batch, unless the function says
-otherwise.
+otherwise. `weight` has the weights of the rows, float [batch]: the terms of a row are multiplied by
+its weight, and the sum is divided by the same number as without weights.
 
 `labelled_bce_loss` is for rows that have a label, such as impression logs.
 """
@@ -31,21 +32,28 @@ from torch import Tensor
 _CHUNK_SCORES = 1 << 20
 
 
-def bce_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+def bce_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Binary cross-entropy, mean over all pairs. Scores are logits."""
-    return gbce_loss(positive, negative, mask, beta=1.0)
+    return gbce_loss(positive, negative, mask, weight, beta=1.0)
 
 
 def gbce_loss(
-    positive: Tensor, negative: Tensor, mask: Tensor | None = None, *, beta: float
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    *,
+    beta: float,
 ) -> Tensor:
     """Generalised binary cross-entropy, mean over all pairs: the positive's sigmoid to the `beta`.
 
     Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained
     with Negative Sampling", RecSys 2023, eq. 9; `gbce_beta` gives their beta.
     """
-    positives = beta * F.softplus(-positive).sum()
-    negatives = F.softplus(negative)
+    positives = beta * _weighted(F.softplus(-positive), weight).sum()
+    negatives = _weighted(F.softplus(negative), weight)
     if mask is None:
         return (positives + negatives.sum()) / (positive.numel() + negative.numel())
     return (positives + (negatives * mask).sum()) / (positive.numel() + mask.sum())
@@ -60,7 +68,9 @@ def gbce_beta(negatives: int, items: int, calibration: float) -> float:
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 
-def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+def softmax_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of the positive among itself and its negatives.
 
     A positive whose negatives are all masked costs nothing.
@@ -68,7 +78,7 @@ def softmax_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None)
     if mask is not None:
         negative = negative.masked_fill(~mask, -torch.inf)
     every = torch.cat([positive[:, None], negative], dim=1)
-    return (every.logsumexp(dim=1) - positive).mean()
+    return _weighted(every.logsumexp(dim=1) - positive, weight).mean()
 
 
 def shared_softmax_loss(
@@ -77,6 +87,7 @@ def shared_softmax_loss(
     positive: Tensor,
     log_q: Tensor | None = None,
     half_precision: bool = False,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of each query's positive among candidates that all queries share.
 
@@ -97,8 +108,10 @@ def shared_softmax_loss(
     half_precision
         Whether to multiply in bfloat16 and sum in float32: twice as fast on processors that support
         it, with three digits of precision.
+    weight
+        Weights of the queries, [batch].
     """
-    return _SharedSoftmax.apply(queries, items, positive, log_q, half_precision)
+    return _SharedSoftmax.apply(queries, items, positive, log_q, half_precision, weight)
 
 
 def shared_softmax_gradients(
@@ -107,15 +120,17 @@ def shared_softmax_gradients(
     positive: Tensor,
     log_q: Tensor | None = None,
     half_precision: bool = False,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of `shared_softmax_loss`, and its gradients, [batch, dim] and [items, dim]."""
     count, chunk = len(queries), max(1, _CHUNK_SCORES // len(items))
     own = F.embedding(positive, items)
-    total = -(queries * own).sum()
+    weighted = _weighted(queries, weight)
+    total = -(weighted * own).sum()
     if log_q is not None:
-        total += log_q[positive].sum()
+        total += _weighted(log_q[positive], weight).sum()
     # The gradient is that of a row's log-sum-exp, less the positive's own.
-    to_queries, to_items = own / -count, None
+    to_queries, to_items = _weighted(own, weight) / -count, None
     kind = torch.bfloat16 if half_precision else queries.dtype
     all_items = items.to(kind)
     for start in range(0, count, chunk):
@@ -126,13 +141,14 @@ def shared_softmax_gradients(
         highest = scores.amax(dim=1, keepdim=True)
         shares = scores.sub_(highest).exp_()
         sums = shares.sum(dim=1, keepdim=True, dtype=queries.dtype)
-        total += (sums.log() + highest).sum()
-        weights = 1 / (sums * count)
+        of_part = None if weight is None else weight[start : start + chunk]
+        total += _weighted(sums.log() + highest, of_part).sum()
+        weights = _weighted(1 / (sums * count), of_part)
         to_queries[start : start + chunk] += (shares @ all_items) * weights
         from_part = (shares.T @ (part * weights).to(kind)).to(items.dtype)
         to_items = from_part if to_items is None else to_items.add_(from_part)
     assert to_items is not None, "no queries"
-    to_items.index_add_(0, positive, queries, alpha=-1 / count)
+    to_items.index_add_(0, positive, weighted, alpha=-1 / count)
     return total / count, to_queries, to_items
 
 
@@ -143,34 +159,39 @@ class _SharedSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         # The gradients are scaled in place, so backward works only once.
         to_queries, to_items = ctx.gradients
         del ctx.gradients
-        return to_queries.mul_(gradient), to_items.mul_(gradient), None, None, None
+        return to_queries.mul_(gradient), to_items.mul_(gradient), None, None, None, None
 
 
-def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+def bpr_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """-log sigmoid(positive - negative), mean over all pairs.
 
     Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
     """
-    return _mean_over_pairs(F.softplus(negative - positive[:, None]), mask)
+    return _mean_over_pairs(F.softplus(negative - positive[:, None]), mask, weight)
 
 
-def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+def top1_loss(
+    positive: Tensor, negative: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """sigmoid(negative - positive) + sigmoid(negative^2), mean over all pairs.
 
     Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016.
     """
     pairs = torch.sigmoid(negative - positive[:, None]) + torch.sigmoid(negative.square())
-    return _mean_over_pairs(pairs, mask)
+    return _mean_over_pairs(pairs, mask, weight)
 
 
 def bpr_max_loss(
     positive: Tensor,
     negative: Tensor,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     *,
     score_regularisation: float = 1.0,
 ) -> Tensor:
@@ -184,13 +205,14 @@ def bpr_max_loss(
         positive[:, None] - negative
     )
     penalty = (share * negative.square()).sum(dim=1)
-    return _mean_over_rows(score_regularisation * penalty - wins.logsumexp(dim=1), mask)
+    return _mean_over_rows(score_regularisation * penalty - wins.logsumexp(dim=1), mask, weight)
 
 
 def top1_max_loss(
     positive: Tensor,
     negative: Tensor,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     *,
     score_regularisation: float = 1.0,
 ) -> Tensor:
@@ -201,20 +223,26 @@ def top1_max_loss(
     """
     pairs = torch.sigmoid(negative - positive[:, None])
     pairs = pairs + score_regularisation * torch.sigmoid(negative.square())
-    return _mean_over_rows((_share(negative, mask) * pairs).sum(dim=1), mask)
+    return _mean_over_rows((_share(negative, mask) * pairs).sum(dim=1), mask, weight)
 
 
 def hinge_loss(
-    positive: Tensor, negative: Tensor, mask: Tensor | None = None, *, margin: float = 1.0
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    *,
+    margin: float = 1.0,
 ) -> Tensor:
     """max(0, margin - positive + negative), mean over all pairs."""
-    return _mean_over_pairs(F.relu(margin - positive[:, None] + negative), mask)
+    return _mean_over_pairs(F.relu(margin - positive[:, None] + negative), mask, weight)
 
 
 def ccl_loss(
     positive: Tensor,
     negative: Tensor,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
     *,
     margin: float,
     negative_weight: float,
@@ -226,19 +254,26 @@ def ccl_loss(
     """
     above = F.relu(negative - margin)
     if mask is None:
-        return (1 - positive + negative_weight * above.mean(dim=1)).mean()
+        return _weighted(1 - positive + negative_weight * above.mean(dim=1), weight).mean()
     mean = (above * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-    return (1 - positive + negative_weight * mean).mean()
+    return _weighted(1 - positive + negative_weight * mean, weight).mean()
 
 
-def _mean_over_pairs(pairs: Tensor, mask: Tensor | None) -> Tensor:
+def _weighted(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Values [batch, ...], those of each row multiplied by its weight."""
+    return values if weight is None else values * weight.view(-1, *[1] * (values.dim() - 1))
+
+
+def _mean_over_pairs(pairs: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
+    pairs = _weighted(pairs, weight)
     if mask is None:
         return pairs.mean()
     return (pairs * mask).sum() / mask.sum().clamp(min=1)
 
 
-def _mean_over_rows(rows: Tensor, mask: Tensor | None) -> Tensor:
+def _mean_over_rows(rows: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
     """The mean over the batch; the loss of a positive without negatives is 0."""
+    rows = _weighted(rows, weight)
     return rows.mean() if mask is None else (rows * mask.any(dim=1)).mean()
 
 
@@ -255,9 +290,9 @@ def _share(negative: Tensor, mask: Tensor | None) -> Tensor:
     return share if mask is None else share * mask
 
 
-def labelled_bce_loss(scores: Tensor, labels: Tensor) -> Tensor:
+def labelled_bce_loss(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy of scores (logits) [batch] with labels [batch] in [0, 1]."""
-    return F.binary_cross_entropy_with_logits(scores, labels)
+    return F.binary_cross_entropy_with_logits(scores, labels, weight)
 
 
 def log_not_drawn(weights: Tensor) -> Tensor:

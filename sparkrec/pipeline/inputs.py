@@ -7,11 +7,12 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from sparkrec.bounds import Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.config.load import KEY
-from sparkrec.errors import DataError
-from sparkrec.evaluation.protocols import protocol
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.evaluation.protocols import of_event_type, protocol
 from sparkrec.io import storage
 from sparkrec.io.publishing import check_output, is_published, resolve
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, fingerprint, read_table
@@ -102,6 +103,9 @@ class EvaluationSettings:
         Name of the protocol with which the test rows were made.
     rating_above
         Only test rows with a rating above this are evaluated; by default the rule of the protocol.
+    target
+        Only test and validation rows with this `event_type` are evaluated, such as `purchase`.
+        Their histories have the events of all types. By default rows of all types are.
     fallback
         Answer for queries about which the model knows nothing: `global_hot`, popular items, or
         `none`, the model's own answer.
@@ -110,9 +114,17 @@ class EvaluationSettings:
     """
 
     protocol: str
-    rating_above: float | None = None
+    rating_above: Rating | None = None
+    target: str | None = None
     fallback: Literal["none", "global_hot"] = "global_hot"
     yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        try:
+            protocol(self.protocol)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +155,7 @@ class RetrievalJob(OutputJob):
     evaluation: EvaluationSettings
     model_class: str = field(default="", metadata={KEY: "model.class"})
     output_path: str = ""
-    seed: int = 0
+    seed: Seed = 0
     mode: tuple[Literal["train", "infer"], ...] = ("train", "infer")
     init_model_path: str | None = None
     columns: Columns = field(default_factory=Columns)
@@ -179,8 +191,9 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
     Raises
     ------
     StorageError, DataError, ConfigError
-        A path is missing; a table is empty, lacks a column or has a column of the wrong type; the
-        protocol is unknown; or the output path holds output that this job did not write.
+        A path is missing; a table is empty, lacks a column or has a column of the wrong type; no
+        query is of the type `evaluation.target`; or the output path holds output that this job did
+        not write.
     """
     chosen = protocol(job.evaluation.protocol)
     check_output(job.output_path, job.made_by, job.overwrite)
@@ -203,6 +216,9 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         name: read_table(spark, path, f"input.{name}", required[name])
         for name, path in paths.items()
     }
+    if job.evaluation.target is not None:
+        for name in {"test", "validation"} & set(frames):
+            frames[name] = of_event_type(frames[name], job.evaluation.target, f"input.{name}")
     # An error should appear now and not after the model was trained.
     chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)
     for name in ("test", "validation"):

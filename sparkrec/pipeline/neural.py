@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from sparkrec.bounds import Count, Length, check_bounds
 from sparkrec.errors import DataError
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
@@ -12,7 +13,7 @@ from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.retrievers import retriever_of
-from sparkrec.training.settings import Loss, Training
+from sparkrec.training.settings import Loss, Training, require_compatible
 
 ModelConfig = TypeVar("ModelConfig")
 
@@ -38,9 +39,12 @@ class Schema:
     """
 
     path: str | None = None
-    user_buckets: dict[str, int] = field(default_factory=dict)
-    item_buckets: dict[str, int] = field(default_factory=dict)
-    max_list_length: int = 64
+    user_buckets: dict[str, Count] = field(default_factory=dict)
+    item_buckets: dict[str, Count] = field(default_factory=dict)
+    max_list_length: Length = 64
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def read(self, side: str) -> FeatureSchema | None:
         """Read the declarations of a side, `user` or `item`; None if `path` is not set."""
@@ -59,6 +63,10 @@ class TwoTowerJob(RetrievalJob, Generic[ModelConfig]):
     schema: Schema = field(default_factory=Schema)
     loss: Loss = field(default_factory=Loss)
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_compatible(self.loss, self.training)
 
 
 def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTowerRetriever:

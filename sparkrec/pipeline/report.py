@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,7 +27,7 @@ class Result:
         Name of the evaluation protocol.
     exclude_seen
         Whether items of the query's history were kept out of its recommendations.
-    n, metrics, interval95
+    n, metrics, interval95, by_history
         See `Evaluation`.
     """
 
@@ -37,18 +37,20 @@ class Result:
     n: int
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
+    by_history: dict[str, Evaluation] = field(default_factory=dict)
 
     @classmethod
     def of(cls, evaluation: Evaluation, model: str, protocol: str, exclude_seen: bool) -> "Result":
         """Name the model, protocol and treatment of seen items of an evaluation."""
-        return cls(
-            model,
-            protocol,
-            exclude_seen,
-            evaluation.n,
-            dict(evaluation.metrics),
-            dict(evaluation.interval95),
-        )
+        return cls(model, protocol, exclude_seen, **vars(evaluation))
+
+    @property
+    def groups(self) -> "dict[str, Result]":
+        """The results of the queries with and without a history, where both kinds occur."""
+        return {
+            name: Result.of(part, self.model, self.protocol, self.exclude_seen)
+            for name, part in self.by_history.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; intervals become lists [low, high]."""
@@ -56,23 +58,34 @@ class Result:
             "model": self.model,
             "protocol": self.protocol,
             "exclude_seen": self.exclude_seen,
-            "n": self.n,
-            "metrics": dict(self.metrics),
-            "interval95": {name: list(interval) for name, interval in self.interval95.items()},
+            **_figures(self),
+            "by_history": {name: _figures(part) for name, part in self.by_history.items()},
         }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Result":
-        """The inverse of `to_json`."""
-        intervals = {name: (low, high) for name, (low, high) in entry["interval95"].items()}
+        """The inverse of `to_json`; what was written before there was `by_history` has none."""
+        groups = entry.get("by_history", {})
         return cls(
             entry["model"],
             entry["protocol"],
             entry["exclude_seen"],
-            entry["n"],
-            dict(entry["metrics"]),
-            intervals,
+            **vars(_evaluation(entry))
+            | {"by_history": {g: _evaluation(groups[g]) for g in groups}},
         )
+
+
+def _figures(found: Evaluation | Result) -> dict[str, Any]:
+    return {
+        "n": found.n,
+        "metrics": dict(found.metrics),
+        "interval95": {name: list(interval) for name, interval in found.interval95.items()},
+    }
+
+
+def _evaluation(entry: Mapping[str, Any]) -> Evaluation:
+    intervals = {name: (low, high) for name, (low, high) in entry["interval95"].items()}
+    return Evaluation(entry["n"], dict(entry["metrics"]), intervals)
 
 
 def versions(trained: type[Any] | None = None) -> dict[str, str]:
@@ -139,15 +152,20 @@ def metrics_json(
 def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
     """A plain text table for a terminal, a line a result, with each protocol explained below it.
 
-    A metric that a result lacks is shown as `-`; recall is followed by its 95% interval.
+    A metric that a result lacks is shown as `-`; recall is followed by its 95% interval. Where
+    some queries have no history, two lines follow with the queries with and without one.
     """
     header = ["model", "protocol", "seen", "n"]
     for k in ks:
         header += [f"precision@{k}", f"recall@{k} [95%]", f"map@{k}", f"ndcg@{k}", f"mrr@{k}"]
         header += [f"coverage@{k}"] if _any_has(results, f"coverage@{k}") else []
     lines = [header]
-    for result in results:
-        line = [result.model, result.protocol, _seen(result), f"{result.n:,}"]
+    shown = [
+        (name, part) for result in results for name, part in ({"": result} | result.groups).items()
+    ]
+    for group, result in shown:
+        seen = ", ".join(filter(None, (_seen(result), group)))
+        line = [result.model, result.protocol, seen, f"{result.n:,}"]
         line += [_cell(result, name.removesuffix(" [95%]"), "[95%]" in name) for name in header[4:]]
         lines.append(line)
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]

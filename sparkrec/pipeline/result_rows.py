@@ -1,7 +1,8 @@
 """Every result of this repository as a row of text: what `docs/results.csv` holds.
 
-A row has `dataset`, `conf`, `model`, `protocol`, `seen` (kept or excluded), `n`, `fit_seconds`,
-`commit` (that the result was made by), and for each metric its value and the ends of its 95%
+A row has `dataset`, `conf`, `model`, `protocol`, `seen` (kept or excluded), `queries` (all, and
+where some have no history also those with history and those without), `n`, `fit_seconds`, `commit`
+(that the result was made by), and for each metric its value and the ends of its 95%
 interval, `recall@20`, `recall@20 low` and `recall@20 high`. What a row lacks is empty.
 """
 
@@ -15,7 +16,9 @@ from sparkrec.pipeline.report import Result
 
 Row = Mapping[str, str]
 
-_ABOUT = ("dataset", "conf", "model", "protocol", "seen", "n", "fit_seconds", "commit")
+ALL = "all"
+
+_ABOUT = ("dataset", "conf", "model", "protocol", "seen", "queries", "n", "fit_seconds", "commit")
 _NAMES = ("precision", "recall", "f1", "hit", "map", "mrr", "ndcg", "coverage", "popularity")
 
 
@@ -31,20 +34,22 @@ def rows_of(conf: str, run: Mapping[str, Any]) -> list[Row]:
         if not own and result.protocol != "next_basket":
             continue
         fit = run["seconds"].get("fit") if own else None
-        row = {
-            "dataset": run["dataset"],
-            "conf": conf,
-            "model": result.model,
-            "protocol": result.protocol,
-            "seen": "excluded" if result.exclude_seen else "kept",
-            "n": str(result.n),
-            "fit_seconds": "" if fit is None else f"{fit:.1f}",
-            "commit": run["versions"].get("commit", ""),
-        }
-        row |= {name: str(value) for name, value in result.metrics.items()}
-        for name, (low, high) in result.interval95.items():
-            row |= {f"{name} low": str(low), f"{name} high": str(high)}
-        rows.append(row)
+        for queries, part in ({ALL: result} | result.groups).items():
+            row = {
+                "dataset": run["dataset"],
+                "conf": conf,
+                "model": part.model,
+                "protocol": part.protocol,
+                "seen": "excluded" if part.exclude_seen else "kept",
+                "queries": queries,
+                "n": str(part.n),
+                "fit_seconds": "" if fit is None else f"{fit:.1f}",
+                "commit": run["versions"].get("commit", ""),
+            }
+            row |= {name: str(value) for name, value in part.metrics.items()}
+            for name, (low, high) in part.interval95.items():
+                row |= {f"{name} low": str(low), f"{name} high": str(high)}
+            rows.append(row)
     return rows
 
 

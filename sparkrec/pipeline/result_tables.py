@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sparkrec.pipeline.published import PUBLISHED, Published
-from sparkrec.pipeline.result_rows import Row
+from sparkrec.pipeline.result_rows import ALL, Row
 
 # Metrics that a table shows of a protocol; True with the interval.
 _PER_EVENT = {
@@ -60,7 +60,8 @@ def format_headlines(rows: Sequence[Row]) -> str:
         best: dict[str, Row] = {}
         published: dict[str, Published] = {}
         for row in rows:
-            if (row["dataset"], row["protocol"], row["seen"]) != (dataset, protocol, "kept"):
+            wanted = (dataset, protocol, "kept", ALL)
+            if (row["dataset"], row["protocol"], row["seen"], row["queries"]) != wanted:
                 continue
             model = row["model"]
             if model not in best or float(row["recall@20"]) > float(best[model]["recall@20"]):
@@ -85,7 +86,7 @@ def _full_line(row: Row, shown: Mapping[str, bool]) -> str:
         row["model"],
         f"`{row['conf']}`",
         f"`{row['protocol']}`",
-        row["seen"],
+        row["seen"] if row["queries"] == ALL else f"{row['seen']}, {row['queries']}",
         f"{int(row['n']):,}" if row["n"] else "-",
         *(_cell(row, name, interval) for name, interval in shown.items()),
         _cell(row, "coverage@20"),
@@ -100,7 +101,8 @@ def _full_line(row: Row, shown: Mapping[str, bool]) -> str:
 def _published(row: Row) -> Published | None:
     """What others report for the conf, of the same protocol, with seen items kept."""
     figure = PUBLISHED.get(row["conf"])
-    comparable = figure and figure.protocol == row["protocol"] and row["seen"] == "kept"
+    comparable = figure and figure.protocol == row["protocol"]
+    comparable = comparable and row["seen"] == "kept" and row["queries"] == ALL
     return figure if comparable and row["fit_seconds"] else None
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import Count, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import Job
 from sparkrec.io import storage
@@ -54,14 +55,12 @@ class Show(Job):
     input: ShowInput
     name: str
     columns: Columns = field(default_factory=Columns)
-    queries: int = 3
-    items: int = 8
+    queries: Count = 3
+    items: Count = 8
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("queries", "items"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        check_bounds(self)
 
 
 def show_recommendations(spark: SparkSession, config: Show) -> str:

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkrec.bounds import Count, Length, TopK
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
@@ -86,18 +87,15 @@ class Recommend(OutputJob):
     job: Literal["recommend"]
     input: RecommendInput
     model_path: str
-    k: int = 20
+    k: TopK = 20
     exclude_seen: bool = True
-    max_history: int = 1000
-    feature_items: int = 10
+    max_history: Count = 1000
+    feature_items: Length = 10
     fallback: Literal["none", "global_hot"] = "global_hot"
     format: Literal["parquet", "text"] = "parquet"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("k", "max_history", "feature_items"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
 
 
 def write_recommendations(spark: SparkSession, config: Recommend) -> str:

@@ -43,6 +43,10 @@ class Progress:
         Number of epochs of the refit, or 0 if it is not known yet.
     history
         One entry per epoch: loss, AUC, seconds, share of time spent waiting for data, metric.
+    first_loss
+        Loss of the first step of this phase.
+    diverged
+        Whether the training diverged, and the final weights are those of an earlier epoch.
     """
 
     phase: str = "fit"
@@ -51,6 +55,8 @@ class Progress:
     best_value: float = -1.0
     chosen_epochs: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    first_loss: float | None = None
+    diverged: bool = False
 
 
 def save(

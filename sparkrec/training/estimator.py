@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from pyspark import StorageLevel
 from pyspark.ml.param import Param, Params
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 from torch import Tensor
 
 from sparkrec.config.load import to_json
@@ -51,10 +52,11 @@ from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
 from sparkrec.training.distributed import check_slots, run_training
 from sparkrec.training.loop import FINAL
-from sparkrec.training.settings import Loss, Training
+from sparkrec.training.settings import Loss, Training, require_compatible
 from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives
+from sparkrec.transforms.weights import check_weights
 
 log = logging.getLogger("sparkrec.training")
 
@@ -162,6 +164,7 @@ class TwoTowerRetriever(Retriever):
         network = class_path(self.network_class)
         ship_module(spark, network.partition(":")[0])
         check_slots(spark, self.get("workers"))
+        require_compatible(self.block("loss"), self.block("training"))
         if self.get("session_parallel") and not issubclass(self.network_class, RecurrentNetwork):
             raise ConfigError(
                 "training.session_parallel carries a hidden state from step to step, which "
@@ -174,6 +177,7 @@ class TwoTowerRetriever(Retriever):
         try:
             previous = self._previous_model()
             sides = self._fit_sides(dataset, train, schemas, previous)
+            self.block("retrieval").check_items(len(sides.item_features) - FIRST_ITEM)
             work = self.work_path or str(new_scratch_folder())
             encoded = self._encode(train, sides, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, sides)
@@ -199,6 +203,7 @@ class TwoTowerRetriever(Retriever):
                 "index": perf_counter() - started - fitted,
             },
             "history": progress.history,
+            "diverged": progress.diverged,
             "training_rows": encoded.rows,
         }
         parts = TwoTowerParts(trained, sides.catalogue, sides.users, sides.items, index)
@@ -279,7 +284,14 @@ class TwoTowerRetriever(Retriever):
     def _encode(self, train: DataFrame, sides: Sides, path: str) -> Encoded:
         check_lists(train, self.columns.recent_items, self._reads.history)
         item, workers, seed = self.get("item_col"), self.get("workers"), self.get("seed")
-        return encode_rows(train, item, sides.users, path, workers, seed)
+        return encode_rows(train, item, sides.users, path, workers, seed, self._weight(train))
+
+    def _weight(self, train: DataFrame) -> Column | None:
+        """The weight of each row of train in the loss, if rows have weights; their mean is 1."""
+        name = self.get("weight_col")
+        if name is None:
+            return None
+        return F.col(f"`{name}`") / check_weights(train, name).mean
 
     def _tensors(
         self, train: DataFrame, validation: DataFrame | None, sides: Sides

@@ -6,7 +6,6 @@ it is deterministic: two runs, or a run and a resumed run, end with equal weight
 
 import contextlib
 import logging
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.training import checkpoint
 from sparkrec.training.checkpoint import Progress
+from sparkrec.training.divergence import DivergenceError, below_chance, check_loss, check_network
 from sparkrec.training.reduce import average_gradients, same_start
 from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.step.auc import StreamingAUC
@@ -62,12 +62,13 @@ def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
 
     With early stopping, training stops when the validation metric has not improved for
     `patience` epochs; the weights of the best epoch are final, or, with `refit`, a second phase
-    trains from scratch on all rows for that number of epochs.
+    trains from scratch on all rows for that number of epochs. If the training diverges, the weights
+    of the best epoch before are final (see `divergence`).
 
     Raises
     ------
     TrainingError
-        The loss is not finite, or a checkpoint to resume from does not fit.
+        No epoch is above chance, or a checkpoint to resume from does not fit.
     """
     resumed = _resume(spec, rank.first)
     if resumed is not None and resumed.progress.phase == "done":
@@ -76,16 +77,28 @@ def train(spec: TrainingSpec, rank: Rank = Rank()) -> Progress:
     stopping = spec.training.early_stopping
     validation = Validation(tensors, stopping.metric) if stopping and "queries" in tensors else None
     progress = resumed.progress if resumed else Progress()
-    if progress.phase == "fit":
-        weights = _phase(spec, rank, tensors, progress, resumed, validation)
-        resumed = None
-        if validation is not None and stopping is not None and stopping.refit:
-            chosen = progress.best_epoch
-            if rank.first:
-                log.info("refit: training on all rows for the %d epochs chosen", chosen)
-            progress = Progress("refit", chosen_epochs=chosen, history=progress.history)
-    if progress.phase == "refit":
-        weights = _phase(spec, rank, tensors, progress, resumed, None)
+    weights: Mapping[str, Tensor] | None = None
+    try:
+        if progress.phase == "fit":
+            weights = _phase(spec, rank, tensors, progress, resumed, validation)
+            resumed = None
+            refit = validation is not None and stopping is not None and stopping.refit
+            if refit and not progress.diverged:
+                chosen = progress.best_epoch
+                if rank.first:
+                    log.info("refit: training on all rows for the %d epochs chosen", chosen)
+                progress = Progress("refit", chosen_epochs=chosen, history=progress.history)
+        if progress.phase == "refit":
+            weights = _phase(spec, rank, tensors, progress, resumed, None)
+    except DivergenceError as error:
+        if weights is None:
+            raise TrainingError(
+                f"training diverged, no epoch is above chance: {error}; lower "
+                "training.learning_rate or raise loss.temperature"
+            ) from None
+        log.warning("the refit diverged: %s; the model is that of the validated epochs", error)
+        progress.diverged = True
+    assert weights is not None
     if rank.first:
         progress.phase = "done"
         write_tensors(storage.join(spec.checkpoint_path, FINAL), weights)
@@ -121,7 +134,7 @@ def _phase(
     progress: Progress,
     resumed: checkpoint.Checkpoint | None,
     validation: Validation | None,
-) -> dict[str, Tensor]:
+) -> Mapping[str, Tensor]:
     """Train one phase to its end; returns its final weights. Updates `progress`."""
     training = spec.training
     network = spec.build()
@@ -133,7 +146,10 @@ def _phase(
     optimizers = make_optimizers(network, training)
     if resumed is not None:
         resumed.restore(optimizers)
-    best = resumed.best if resumed is not None else None
+    # The weights of the best good epoch; without validation those of the last.
+    best: Mapping[str, Tensor] | None = None
+    if resumed is not None:
+        best = resumed.best if validation is not None else resumed.weights
     item_features = tensors["item_features"].to(rank.device)
     counts = tensors.get("item_counts")
     step_module = objective(network, spec.loss, item_features, counts, training)
@@ -157,32 +173,45 @@ def _phase(
     )
     epochs = progress.chosen_epochs or training.epochs
     patience = training.early_stopping.patience if training.early_stopping else 0
+    failure: str | None = None
+    # The first epoch is the one to be better than, until an epoch is above chance.
     while progress.epoch < epochs and not (
-        validation and progress.epoch - progress.best_epoch >= patience and progress.best_epoch
+        validation and progress.epoch - max(progress.best_epoch, 1) >= patience
     ):
+        try:
+            report = _train_epoch(spec, rank, step_module, optimizers, feed, progress)
+            check_network(network, item_features)
+        except DivergenceError as error:
+            failure = f"epoch {progress.epoch + 1}: {error}"
+            break
         progress.epoch += 1
-        report = _train_epoch(spec, rank, step_module, optimizers, feed, progress)
-        _stop_unless_weights_finite(network, progress)
+        better = validation is None
         if validation is not None:
             report |= _validate(validation, network, item_features, rank)
-            if improved(report[validation.metric], progress.best_value):
+            better = improved(report[validation.metric], progress.best_value)
+        failure = below_chance(report, progress, validation, rank.device, rank.world)
+        if better and failure is None:
+            best = {name: value.detach().clone() for name, value in _weights(network).items()}
+            if validation is not None:
                 progress.best_epoch = progress.epoch
                 progress.best_value = report[validation.metric]
-                best = {name: value.detach().clone() for name, value in _weights(network).items()}
         progress.history.append({"phase": progress.phase, "epoch": progress.epoch, **report})
         if rank.first:
             _log_epoch(progress, epochs, report)
-            if progress.epoch % training.save_checkpoint_interval == 0 or progress.epoch == epochs:
-                keep_best = best if best is not None and progress.best_epoch else None
-                checkpoint.save(
-                    spec.checkpoint_path,
-                    progress,
-                    spec.identity(),
-                    _weights(network),
-                    optimizers,
-                    keep_best,
-                )
-    return best if best is not None and validation is not None else _weights(network)
+        last = progress.epoch % training.save_checkpoint_interval == 0 or progress.epoch == epochs
+        if rank.first and last and failure is None:
+            keep_best = best if validation is not None else None
+            weights = _weights(network)
+            checkpoint.save(
+                spec.checkpoint_path, progress, spec.identity(), weights, optimizers, keep_best
+            )
+    if best is None:
+        raise DivergenceError(failure)
+    if failure is not None:
+        progress.diverged = True
+        if rank.first:
+            log.warning("training diverged: %s; the model is that of an earlier epoch", failure)
+    return _weights(network) if validation is None and failure is None else best
 
 
 def _train_epoch(
@@ -193,6 +222,7 @@ def _train_epoch(
     feed: Feed,
     progress: Progress,
 ) -> dict[str, float]:
+    epoch = progress.epoch + 1
     step_module.begin_epoch()
     dense = dense_parameters(step_module.network)
     waited = feed.waited_seconds
@@ -204,12 +234,12 @@ def _train_epoch(
     begun, an_epoch = 0, feed.rows if parallel else feed.steps
     bar = tqdm(
         total=steps,
-        desc=f"{progress.phase} epoch {progress.epoch}",
+        desc=f"{progress.phase} epoch {epoch}",
         unit="step",
         disable=not (rank.first and sys.stderr.isatty()),
     )
     step = 0
-    with contextlib.closing(feed.epoch(progress.epoch)) as batches, bar:
+    with contextlib.closing(feed.epoch(epoch)) as batches, bar:
         for step, cpu_batch in enumerate(
             session_batches(batches, size) if parallel else batches, 1
         ):
@@ -223,10 +253,12 @@ def _train_epoch(
             # The number of session-parallel batches is known only when the epoch ends; progress
             # is the share of sessions begun.
             begun += int(cpu_batch["starts"].sum()) if parallel else 1
-            done = (progress.epoch - 1) * an_epoch + begun
+            done = progress.epoch * an_epoch + begun
             set_learning_rate(optimizers, spec.training, done, spec.training.epochs * an_epoch)
             for optimizer in optimizers:
                 optimizer.step()
+            if progress.first_loss is None:
+                progress.first_loss = float(loss)
             losses += loss.cpu()
             if step_module.watched:
                 auc.update(scores, labels)
@@ -235,14 +267,14 @@ def _train_epoch(
                 now = perf_counter()
                 since = (step - 1) % spec.training.print_interval + 1
                 rate = since * spec.training.batch_size / (now - last)
-                _stop_unless_finite(float(losses), progress, step)
+                check_loss(float(losses), step, rank.device, rank.world)
                 last = now
                 if rank.first:
                     bar.set_postfix(loss=f"{float(losses) / step:.4f}", rows=f"{rate:,.0f}/s")
                     log.info(
                         "%s epoch %d step %d/%s loss %.4f auc %.4f rows/s %.0f",
                         progress.phase,
-                        progress.epoch,
+                        epoch,
                         step,
                         steps or "?",
                         float(losses) / step,
@@ -250,7 +282,7 @@ def _train_epoch(
                         rate,
                     )
     seconds = perf_counter() - start
-    _stop_unless_finite(float(losses), progress, step)
+    check_loss(float(losses), step, rank.device, rank.world)
     return {
         "loss": float(losses) / max(step, 1),
         "auc": auc.value(),
@@ -259,27 +291,6 @@ def _train_epoch(
         "positives_per_second": step_module.positives * rank.world / seconds,
         "waiting_share": (feed.waited_seconds - waited) / seconds,
     }
-
-
-def _stop_unless_finite(loss: float, progress: Progress, step: int) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss became {loss} in epoch {progress.epoch}, by step {step}; lower "
-            "training.learning_rate or raise loss.temperature (the last checkpoint is intact)"
-        )
-
-
-def _stop_unless_weights_finite(network: nn.Module, progress: Progress) -> None:
-    """Raise TrainingError unless the weights are finite.
-
-    The last step of an epoch can make them infinite although its loss was finite.
-    """
-    for name, value in network.named_parameters():
-        if not torch.isfinite(value).all():
-            raise TrainingError(
-                f"the weights `{name}` are no longer finite after epoch {progress.epoch}; lower "
-                "training.learning_rate (the last checkpoint is intact)"
-            )
 
 
 def _validate(

@@ -47,5 +47,11 @@ class SequenceRetriever(TwoTowerRetriever):
 
     def _encode(self, train: DataFrame, sides: Sides, path: str) -> Encoded:
         return encode_windows(
-            train, self.columns, sides.users, path, self.get("workers"), self.get("seed")
+            train,
+            self.columns,
+            sides.users,
+            path,
+            self.get("workers"),
+            self.get("seed"),
+            self._weight(train),
         )

@@ -1,7 +1,13 @@
 """The `training:` and `loss:` blocks of a conf."""
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from sparkrec.bounds import Bounds, Count, CountOrZero, Dropout, Power, Share, Weight, check_bounds
+
+# Whatever a float32 can hold: a step that is too large is found by what it does to the training.
+_FLOAT32 = Bounds(0, 1e38, above=True)
 
 
 @dataclass(frozen=True)
@@ -22,18 +28,15 @@ class EarlyStopping:
     """
 
     metric: str = "recall@20"
-    patience: int = 1
+    patience: Count = 1
     refit: bool = True
-    max_rows: int = 20_000
+    max_rows: Count = 20_000
 
     def __post_init__(self) -> None:
         name, _, k = self.metric.partition("@")
-        if name not in ("recall", "ndcg") or not k.isdigit() or int(k) < 1:
-            raise ValueError("metric must be recall@k or ndcg@k, such as recall@20")
-        if self.patience < 1:
-            raise ValueError("patience must be at least 1")
-        if self.max_rows < 1:
-            raise ValueError("max_rows must be at least 1")
+        if name not in ("recall", "ndcg") or not re.fullmatch("[1-9][0-9]{0,3}", k):
+            raise ValueError("metric must be recall@k or ndcg@k, such as recall@20; k below 10,000")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -75,37 +78,34 @@ class Loss:
     calibration
         The parameter t of `gbce`: 0 is plain binary cross-entropy, 1 gives calibrated
         probabilities.
+    weight_col
+        Column of train with the weight of each row in the loss, such as the `rating` that
+        jobs/prepare.py writes for types of events. In a sequence model it is the weight of the
+        event that is predicted. Weights are divided by their mean, so that the learning rate keeps
+        its meaning. By default all rows have the same weight.
     """
 
     name: Literal[
         "bce", "gbce", "softmax", "bpr", "top1", "bpr_max", "top1_max", "hinge", "ccl"
     ] = "bce"
     negatives: Literal["given", "in_batch", "sampled", "all"] = "given"
-    samples: int = 1024
-    alpha: float = 0.75
-    temperature: float = 0.05
+    samples: Annotated[int, Bounds(1, 2**24)] = 1024
+    alpha: Power = 0.75
+    temperature: Annotated[float, Bounds(1e-6, 1e6)] = 0.05
     log_q: bool = True
-    margin: float = 0.4
-    negative_weight: float = 1.0
-    score_regularisation: float = 1.0
-    elu: float = 0.0
-    calibration: float = 0.75
+    margin: Annotated[float, Bounds(-1000, 1000)] = 0.4
+    negative_weight: Weight = 1.0
+    score_regularisation: Weight = 1.0
+    elu: Weight = 0.0
+    calibration: Share = 0.75
+    weight_col: str | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError("temperature must be above 0")
+        check_bounds(self)
         if self.name in ("bce", "gbce") and self.negatives == "in_batch":
             raise ValueError(f"negatives: in_batch cannot be used with name: {self.name}")
-        if self.samples < 1:
-            raise ValueError("samples must be at least 1")
-        if self.alpha < 0:
-            raise ValueError("alpha must be at least 0")
-        if self.elu < 0:
-            raise ValueError("elu must be at least 0")
         if self.elu and self.name == "softmax":
             raise ValueError("elu cannot be used with name: softmax")
-        if not 0 <= self.calibration <= 1:
-            raise ValueError("calibration must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -164,47 +164,43 @@ class Training:
         Training rows up to this size in MB are read once and then held in memory.
     """
 
-    epochs: int = 10
-    batch_size: int = 1024
+    epochs: Annotated[int, Bounds(1, 10_000)] = 10
+    batch_size: Annotated[int, Bounds(1, 2**24)] = 1024
     session_parallel: bool = False
     optimizer: Literal["adam", "adagrad"] = "adam"
-    learning_rate: float = 1e-3
-    momentum: float = 0.0
+    learning_rate: Annotated[float, _FLOAT32] = 1e-3
+    momentum: Dropout = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    clip_norm: float | None = None
-    weight_decay: float = 0.0
-    workers: int = 1
+    warmup_steps: CountOrZero = 0
+    clip_norm: Annotated[float, _FLOAT32] | None = None
+    weight_decay: Weight = 0.0
+    workers: Annotated[int, Bounds(1, 10_000)] = 1
     half_precision: bool = False
     use_gpu: bool = False
     resume: bool = False
     model_in_path: str | None = None
-    save_checkpoint_interval: int = 1
-    print_interval: int = 200
+    save_checkpoint_interval: Count = 1
+    print_interval: Count = 200
     early_stopping: EarlyStopping | None = field(default_factory=EarlyStopping)
-    shuffle_rows: int = 262_144
-    cache_mb: int = 1024
+    shuffle_rows: Count = 262_144
+    cache_mb: CountOrZero = 1024
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "workers", "save_checkpoint_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        for name in ("print_interval", "shuffle_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError("learning_rate must be above 0")
+        check_bounds(self)
         if self.session_parallel and self.warmup_steps:
             raise ValueError("warmup_steps must be 0 with session_parallel")
-        if not 0 <= self.momentum < 1:
-            raise ValueError("momentum must lie in [0, 1)")
         if self.momentum and self.optimizer != "adagrad":
             raise ValueError("momentum can only be used with optimizer: adagrad")
         if self.session_parallel and self.workers > 1:
             raise ValueError("workers must be 1 with session_parallel")
-        if self.warmup_steps < 0:
-            raise ValueError("warmup_steps must be at least 0")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError("clip_norm must be above 0, or null")
         if self.batch_size % self.workers:
             raise ValueError("batch_size must be a multiple of workers")
+
+
+def require_compatible(loss: Loss, training: Training) -> None:
+    """Raise ValueError for settings of the two blocks that exclude each other."""
+    if loss.weight_col is not None and training.session_parallel:
+        raise ValueError(
+            "loss.weight_col must be left out with training.session_parallel, which trains all "
+            "events with the same weight"
+        )

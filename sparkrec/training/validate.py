@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 _CHUNK_TARGETS = 1024
+# With fewer validation queries, chance cannot be told from a model that has learned a little.
+_FEWEST_QUERIES = 100
 
 
 class Validation:
@@ -44,6 +46,30 @@ class Validation:
             gains.index_add_(0, query, gain)
         best = discounts.cumsum(0)[counts.clamp(max=self._k) - 1]
         return float((gains / (best if self._name == "ndcg" else counts)).mean())
+
+    def chance(self) -> float | None:
+        """The expected metric of a random order of the items.
+
+        None if the split cannot tell a good order from a random one: with fewer than 100 queries,
+        or with at most k items to rank.
+        """
+        tensors = self._tensors
+        counts, candidates = tensors["target_offsets"].diff(), tensors["candidates"]
+        if len(counts) < _FEWEST_QUERIES or len(candidates) <= self._k:
+            return None
+        query = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        known = torch.isin(tensors["targets"], candidates).double()
+        found = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, query, known)
+        ranked = torch.full_like(found, len(candidates))
+        if "seen" in tensors:
+            ranked -= tensors["seen_offsets"].diff()
+        # A relevant item has each rank with the same probability.
+        at_rank = found / ranked.clamp(min=self._k)
+        if self._name == "recall":
+            return float((at_rank * self._k / counts).mean())
+        discounts = 1 / torch.log2(torch.arange(self._k).double() + 2)
+        best = discounts.cumsum(0)[counts.clamp(max=self._k) - 1]
+        return float((at_rank * discounts.sum() / best).mean())
 
     def _ranks(self, network: nn.Module, item_features: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the query and the rank of every relevant item, in chunks; ranks above k are k."""

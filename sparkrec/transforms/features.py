@@ -5,6 +5,7 @@ from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Length
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, read_table, write_table
@@ -45,14 +46,12 @@ class HistoryFeatures(OutputJob):
     dataset: str
     input: EventTables
     columns: Columns = field(default_factory=Columns)
-    max_len: int = 10
+    max_len: Length = 10
     item_features: tuple[str, ...] = ()
     by_session: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_len < 1:
-            raise ValueError("max_len must be at least 1")
         if self.item_features and self.input.items is None:
             raise ValueError("item_features needs input.items")
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkrec.bounds import Count, Length, Moment, Power, Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
@@ -13,8 +14,18 @@ from sparkrec.io.publishing import publish
 from sparkrec.io.tables import load_table, write_part, write_table
 from sparkrec.transforms import filters
 from sparkrec.transforms.features import read_events
+from sparkrec.transforms.filters import Core
 from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
-from sparkrec.transforms.split import Split, last_basket, last_n, leave_one_out, temporal
+from sparkrec.transforms.split import (
+    IS_VALIDATION,
+    TEST,
+    TRAIN,
+    Split,
+    last_basket,
+    last_n,
+    leave_one_out,
+    temporal,
+)
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,15 @@ class MatchInput:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which events are kept before the split.
+    """Which events are kept.
 
     Attributes
     ----------
     min_user_events
-        Minimum number of events of a user.
+        Minimum number of events of a user in train. Other users are left out of train and test.
     min_item_events
-        Minimum number of events of an item.
+        Minimum number of events of an item in train. Other items are left out of train, and of the
+        test rows that would ask for them.
     iterate
         Whether to filter until all remaining users and items have enough events (the k-core). If
         not, there is one pass.
@@ -56,11 +68,21 @@ class Filters:
         Only events before this time are kept, in seconds since the epoch.
     """
 
-    min_user_events: int = 1
-    min_item_events: int = 1
+    min_user_events: Count = 1
+    min_item_events: Count = 1
     iterate: bool = True
-    start: int | None = None
-    end: int | None = None
+    start: Moment | None = None
+    end: Moment | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError("start must be before end")
+
+    @property
+    def core(self) -> Core:
+        """The minimum numbers of events."""
+        return Core(self.min_user_events, self.min_item_events, self.iterate)
 
 
 @dataclass(frozen=True)
@@ -80,32 +102,36 @@ class SplitBy:
         For `temporal`, time from which events are validation rows, in seconds since the epoch. By
         default the last event of each user in train is.
     new_users
-        For `temporal`, whether users without an event before `test_from` stay in `train` or go to
-        `test`. Sessions must go to `test`.
+        For `temporal`, whether the events of users who begin at or after `test_from` are `test`
+        rows or are left out (`drop`). They are never in train. Sessions must be `test`.
     """
 
     method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
-    n: int = 3
-    test_from: int | None = None
-    validation_from: int | None = None
-    new_users: Literal["train", "test"] = "train"
+    n: Count = 3
+    test_from: Moment | None = None
+    validation_from: Moment | None = None
+    new_users: Literal["test", "drop"] = "test"
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError("n must be at least 1")
+        check_bounds(self)
         if (self.method == "temporal") != (self.test_from is not None):
             raise ValueError("test_from must be given for method temporal, and for no other")
+        if self.validation_from is not None:
+            if self.test_from is None:
+                raise ValueError("validation_from must be left out; it is for method temporal")
+            if self.validation_from >= self.test_from:
+                raise ValueError("validation_from must be before test_from")
 
-    def split(self, events: DataFrame, columns: Columns) -> Split:
+    def split(self, events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
         """Split events by the method."""
         if self.method == "last_n":
-            return last_n(events, columns, self.n)
+            return last_n(events, columns, self.n, core)
         if self.method == "leave_one_out":
-            return leave_one_out(events, columns)
+            return leave_one_out(events, columns, core)
         if self.method == "last_basket":
-            return last_basket(events, columns)
+            return last_basket(events, columns, core)
         assert self.test_from is not None
-        return temporal(events, columns, self.test_from, self.validation_from, self.new_users)
+        return temporal(events, columns, self.test_from, self.validation_from, self.new_users, core)
 
 
 @dataclass(frozen=True)
@@ -122,15 +148,12 @@ class Negatives:
         Only rows of train with a rating above this are positives; by default all rows are.
     """
 
-    num: int
-    alpha: float = 0.75
-    rating_above: float | None = None
+    num: Length
+    alpha: Power = 0.75
+    rating_above: Rating | None = None
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise ValueError("num must be at least 1")
-        if self.alpha < 0:
-            raise ValueError("alpha must be at least 0")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +170,7 @@ class MatchDataset(OutputJob):
     job: Literal["match_dataset"]
     dataset: str
     input: MatchInput
-    seed: int = 0
+    seed: Seed = 0
     columns: Columns = field(default_factory=Columns)
     filters: Filters = field(default_factory=Filters)
     split: SplitBy | None = None
@@ -172,18 +195,35 @@ def _write_split(spark: SparkSession, config: MatchDataset) -> str:
     assert config.split is not None and config.input.events is not None
     columns, wanted = config.columns, config.filters
     events = read_events(spark, config.input.events, "input.events", columns)
-    events = filters.date_range(events, columns, wanted.start, wanted.end)
-    if max(wanted.min_user_events, wanted.min_item_events) > 1:
-        events = filters.k_core(
-            events, columns, wanted.min_user_events, wanted.min_item_events, wanted.iterate
-        )
-    split = config.split.split(events, columns)
-    lines = []
-    with publish(**config.target, parts=tuple(vars(split))) as folder:
-        for name, frame in vars(split).items():
-            facts = write_part(frame, storage.join(folder, name))
-            lines.append(f"{storage.join(config.output_path, name)}: {facts['rows']:,} rows")
-    return "\n".join(lines)
+    read = filters.date_range(events, columns, wanted.start, wanted.end)
+    split = config.split.split(read, columns, wanted.core)
+    rows = {}
+    with publish(**config.target, parts=tuple(split.tables)) as folder:
+        for name, frame in split.tables.items():
+            rows[name] = write_part(frame, storage.join(folder, name))["rows"]
+    found = split.parts.collect()
+    marked = sum(row["marked"] for row in found)
+    parts = {row["part"]: row["events"] for row in sorted(found)}
+    parts["outside start..end"] = events.count() - sum(parts.values())
+    return _summary(config.output_path, rows, marked, parts)
+
+
+def _summary(path: str, rows: dict[str, int], marked: int, parts: dict[str, int]) -> str:
+    """Lines that say where every event is."""
+    train, test = parts.pop(TRAIN, 0), parts.pop(TEST, 0)
+    left_out = sum(parts.values())
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in parts.items() if n)
+    total = train + test + left_out
+    return "\n".join(
+        [
+            f"{storage.join(path, 'train')}: {rows['train']:,} rows",
+            f"{storage.join(path, 'validation')}: {rows['validation']:,} rows, made of "
+            f"{marked:,} events that lie inside train, marked there by {IS_VALIDATION}",
+            f"{storage.join(path, 'test')}: {rows['test']:,} rows",
+            f"{total:,} events = {train:,} in train + {test:,} in test + {left_out:,} left out"
+            + (f" ({reasons})" if reasons else ""),
+        ]
+    )
 
 
 def _write_negatives(spark: SparkSession, config: MatchDataset) -> str:

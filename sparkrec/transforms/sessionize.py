@@ -6,6 +6,7 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import Count
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import ConfigError
@@ -46,17 +47,13 @@ class Sessionize(OutputJob):
     dataset: str
     input: SessionizeInput
     columns: Columns = field(default_factory=lambda: Columns(session=SESSION))
-    gap_seconds: int = 1800
-    max_events: int | None = None
+    gap_seconds: Count = 1800
+    max_events: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.columns.session is None:
             raise ValueError("columns must name the session, the column that is added")
-        if self.gap_seconds < 1:
-            raise ValueError("gap_seconds must be at least 1")
-        if self.max_events is not None and self.max_events < 1:
-            raise ValueError("max_events must be at least 1, or null")
 
 
 def sessionize(

@@ -11,12 +11,17 @@ All splits have these rules:
 - Every test and validation row is a query with its answer. The columns `query_id` (long, the row's
   position), `history` (array of all items of the user before the row, oldest first, including
   earlier test rows) and `relevant` (array of the items to find) are added.
+- A `core` (minimum numbers of events of users and items) is counted on the events that are not held
+  out, so it does not know the future. It applies to all rows: a test or validation row whose user
+  or item is outside is left out, because train cannot contain it. Histories are not filtered.
+- `parts` counts every event once: in train, in test, or left out, with the reason.
 
 Events are always ordered by (timestamp, position). The frames of a split are lazy and read `events`
 several times, so write or persist `events` first. Each frame costs two shuffles by user. Histories
 are slices of one sorted array per user, so the items of a user must fit in a row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +36,7 @@ from sparkrec.transforms._common import (
     require_events,
     require_session,
 )
+from sparkrec.transforms.filters import Core
 
 IS_VALIDATION = "is_validation"
 QUERY_ID = "query_id"
@@ -40,19 +46,37 @@ _ADDED = (QUERY_ID, HISTORY, RELEVANT)
 
 # Private columns. The rank of a row is 1 + the number of the user's earlier events.
 _RANK, _EVENTS, _ITEMS = "_sr_rank", "_sr_events", "_sr_items"
-_START, _TEST = "_sr_start", "_sr_test"
+_START, _PART, _VALIDATION = "_sr_start", "_sr_part", "_sr_validation"
+TRAIN, TEST = "train", "test"
+OUTSIDE_CORE, NEW_USER = "users or items with too few events in train", "users who are new in test"
 
 
 @dataclass(frozen=True)
 class Split:
-    """The three frames of a split; see the docstring of the module."""
+    """The frames of a split; see the docstring of the module.
+
+    Attributes
+    ----------
+    train, validation, test
+        The tables.
+    parts
+        Number of `events` of the input by `part`: `TRAIN`, `TEST` or the reason (`OUTSIDE_CORE`,
+        `NEW_USER`) why they are in neither; and how many of them are `marked` as validation. Test
+        and validation rows of baskets have several events.
+    """
 
     train: DataFrame
     validation: DataFrame
     test: DataFrame
+    parts: DataFrame
+
+    @property
+    def tables(self) -> dict[str, DataFrame]:
+        """The tables by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def last_n(events: DataFrame, columns: Columns, n: int = 3) -> Split:
+def last_n(events: DataFrame, columns: Columns, n: int = 3, core: Core | None = None) -> Split:
     """Hold out the last n events of each user who has more than n.
 
     Parameters
@@ -61,6 +85,8 @@ def last_n(events: DataFrame, columns: Columns, n: int = 3) -> Split:
         One row per event; other columns, such as a history, are kept.
     n
         Number of test rows per user, at least 1.
+    core
+        Which users and items are kept; by default all are.
 
     Raises
     ------
@@ -73,12 +99,12 @@ def last_n(events: DataFrame, columns: Columns, n: int = 3) -> Split:
     require_at_least("n", n, 1)
     ranked = _rank(events, columns, [columns.timestamp, columns.position])
     held_out = (F.col(_EVENTS) > n) & (F.col(_RANK) > F.col(_EVENTS) - n)
-    return _split_rows(events, ranked.withColumn(_TEST, held_out), columns)
+    return _split_rows(events, _with_parts(ranked, held_out, core, columns), columns)
 
 
-def leave_one_out(events: DataFrame, columns: Columns) -> Split:
+def leave_one_out(events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
     """Hold out the last event of each user who has more than one: `last_n` with n=1."""
-    return last_n(events, columns, n=1)
+    return last_n(events, columns, n=1, core=core)
 
 
 def temporal(
@@ -86,9 +112,10 @@ def temporal(
     columns: Columns,
     test_from: int,
     validation_from: int | None = None,
-    new_users: Literal["train", "test"] = "train",
+    new_users: Literal["test", "drop"] = "test",
+    core: Core | None = None,
 ) -> Split:
-    """Hold out all events at or after a time.
+    """Hold out all events at or after a time, so that train has no event of the test's time.
 
     Parameters
     ----------
@@ -97,42 +124,46 @@ def temporal(
     test_from
         Time in seconds since the epoch. Events at or after it are test rows.
     validation_from
-        Events at or after this time and before `test_from` are the validation rows. By default the
-        validation row is each user's last event of train.
+        Events at or after this time and before `test_from` are marked as validation, and are the
+        validation rows. By default the validation row is each user's last event of train.
     new_users
-        Table of the users whose first event is at or after `test_from`. "train" keeps all their
-        events in train, as in the other splits; train then has events from after `test_from`.
-        "test" makes them test rows, the first event with an empty history. Use it if a "user" is a
-        session, or if train must not contain later events. The same choice applies to users whose
-        events of train are all in the validation range.
+        What happens to the events of users whose first event is at or after `test_from`. "test"
+        makes them test rows, the first one with an empty history. "drop" leaves them out of train
+        and test. In the same way "drop" makes no validation rows for users whose first event is in
+        the validation range; their events are in train, marked as validation.
+    core
+        Which users and items are kept; by default all are. A minimum for users leaves out all
+        new users, because they have no event in train.
 
     Raises
     ------
     DataError
         A column is missing.
     ConfigError
-        `validation_from` is not before `test_from`, or `new_users` is neither train nor test.
+        `validation_from` is not before `test_from`, or `new_users` is neither test nor drop.
     """
     require_events(events, columns)
     if validation_from is not None and validation_from >= test_from:
         raise ConfigError(f"validation_from {validation_from} is not before test_from {test_from}")
-    if new_users not in ("train", "test"):
-        raise ConfigError(f"new_users must be train or test, not {new_users}")
+    if new_users not in ("test", "drop"):
+        raise ConfigError(f"new_users must be test or drop, not {new_users}")
     time = F.col(columns.timestamp)
     first = F.min(columns.timestamp).over(Window.partitionBy(columns.user))
-
-    def known(since: int) -> Column:
-        return F.lit(True) if new_users == "test" else F.col(_START) < since
-
     ranked = _rank(events, columns, [columns.timestamp, columns.position]).withColumn(_START, first)
-    ranked = ranked.withColumn(_TEST, (time >= test_from) & known(test_from))
-    validation = None
-    if validation_from is not None:
-        validation = (time >= validation_from) & (time < test_from) & known(validation_from)
-    return _split_rows(events, ranked, columns, validation)
+    parts = _with_parts(ranked, time >= test_from, core, columns)
+    if new_users == "drop":
+        new = (F.col(_PART) == TEST) & (F.col(_START) >= test_from)
+        parts = parts.withColumn(_PART, F.when(new, NEW_USER).otherwise(F.col(_PART)))
+    if validation_from is None:
+        return _split_rows(events, parts, columns)
+    marked = parts.withColumn(IS_VALIDATION, (F.col(_PART) == TRAIN) & (time >= validation_from))
+    asked = F.col(IS_VALIDATION)
+    if new_users == "drop":
+        asked &= F.col(_START) < validation_from
+    return _split_rows(events, marked.withColumn(_VALIDATION, asked), columns)
 
 
-def last_basket(events: DataFrame, columns: Columns) -> Split:
+def last_basket(events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
     """Hold out the last basket of each user who has more than one.
 
     A basket is the events of a user with the same `columns.session`; baskets are ordered by their
@@ -159,17 +190,13 @@ def last_basket(events: DataFrame, columns: Columns) -> Split:
     ranked = _rank(started, columns, [_START])
     last = F.max(_RANK).over(Window.partitionBy(columns.user))
     held_out = (F.col(_RANK) == last) & (F.col(_RANK) > 1)
-    marked = _mark_validation(ranked.withColumn(_TEST, held_out), columns)
+    marked = _mark_validation(_with_parts(ranked, held_out, core, columns), columns)
     sequences = _sequences(started, [_START, columns.timestamp, columns.position], columns)
 
     def queries(rows: DataFrame) -> DataFrame:
         return _basket_queries(rows, sequences, events.columns, columns)
 
-    return Split(
-        train=_train(events, marked),
-        validation=queries(marked.where(F.col(IS_VALIDATION))),
-        test=queries(marked.where(F.col(_TEST))),
-    )
+    return _split(events, marked, queries)
 
 
 def _rank(events: DataFrame, columns: Columns, order: list[str]) -> DataFrame:
@@ -179,43 +206,56 @@ def _rank(events: DataFrame, columns: Columns, order: list[str]) -> DataFrame:
     return ranked.withColumn(_EVENTS, F.count("*").over(by_user))
 
 
-def _mark_validation(ranked: DataFrame, columns: Columns) -> DataFrame:
+def _with_parts(
+    ranked: DataFrame, held_out: Column, core: Core | None, columns: Columns
+) -> DataFrame:
+    """Add the part that each row belongs to: `TRAIN`, `TEST` or `OUTSIDE_CORE`."""
+    rows = ranked.withColumn(_PART, F.when(held_out, TEST).otherwise(TRAIN))
+    if core is None or not core.limits:
+        return rows
+    inside, flagged = core.flag(rows, rows.where(F.col(_PART) == TRAIN), columns)
+    return flagged.withColumn(_PART, F.when(inside, F.col(_PART)).otherwise(OUTSIDE_CORE))
+
+
+def _mark_validation(rows: DataFrame, columns: Columns) -> DataFrame:
     """Mark the last event (or basket) in train of each user who has an earlier one there."""
     by_user = Window.partitionBy(columns.user)
-    last_train = F.max(F.when(~F.col(_TEST), F.col(_RANK))).over(by_user)
-    chosen = ~F.col(_TEST) & (F.col(_RANK) == last_train) & (F.col(_RANK) > 1)
-    return ranked.withColumn(IS_VALIDATION, chosen)
+    in_train = F.col(_PART) == TRAIN
+    rank = F.when(in_train, F.col(_RANK))
+    last, first = F.max(rank).over(by_user), F.min(rank).over(by_user)
+    chosen = in_train & (F.col(_RANK) == last) & (first < last)
+    return rows.withColumn(IS_VALIDATION, chosen).withColumn(_VALIDATION, F.col(IS_VALIDATION))
 
 
-def _train(events: DataFrame, marked: DataFrame) -> DataFrame:
-    names = [name for name in events.columns if name != IS_VALIDATION]
-    return marked.where(~F.col(_TEST)).select(*names, IS_VALIDATION)
-
-
-def _split_rows(
-    events: DataFrame, ranked: DataFrame, columns: Columns, validation: Column | None = None
+def _split(
+    events: DataFrame, marked: DataFrame, queries: Callable[[DataFrame], DataFrame]
 ) -> Split:
-    """Split by the mark `_TEST`; by default validation is each user's last event of train."""
-    if validation is None:
-        marked = _mark_validation(ranked, columns)
-    else:
-        marked = ranked.withColumn(IS_VALIDATION, ~F.col(_TEST) & validation)
+    names = [name for name in events.columns if name != IS_VALIDATION]
+    return Split(
+        train=marked.where(F.col(_PART) == TRAIN).select(*names, IS_VALIDATION),
+        validation=queries(marked.where(F.col(_VALIDATION))),
+        test=queries(marked.where(F.col(_PART) == TEST)),
+        parts=marked.groupBy(F.col(_PART).alias("part")).agg(
+            F.count("*").alias("events"), F.count_if(F.col(IS_VALIDATION)).alias("marked")
+        ),
+    )
+
+
+def _split_rows(events: DataFrame, rows: DataFrame, columns: Columns) -> Split:
+    """Split rows with parts; by default validation is each user's last event of train."""
+    marked = rows if _VALIDATION in rows.columns else _mark_validation(rows, columns)
     sequences = _sequences(events, [columns.timestamp, columns.position], columns)
     names = [name for name in events.columns if name not in (IS_VALIDATION, *_ADDED)]
 
-    def queries(rows: DataFrame) -> DataFrame:
-        return rows.join(sequences, columns.user).select(
+    def queries(chosen: DataFrame) -> DataFrame:
+        return chosen.join(sequences, columns.user).select(
             *names,
             F.col(columns.position).cast("long").alias(QUERY_ID),
             F.slice(_ITEMS, F.lit(1), F.col(_RANK) - 1).alias(HISTORY),
             F.array(columns.item).alias(RELEVANT),
         )
 
-    return Split(
-        train=_train(events, marked),
-        validation=queries(marked.where(F.col(IS_VALIDATION))),
-        test=queries(marked.where(F.col(_TEST))),
-    )
+    return _split(events, marked, queries)
 
 
 def _sequences(events: DataFrame, order: list[str], columns: Columns) -> DataFrame:

@@ -1,16 +1,20 @@
 """Windows over a user's events: the training rows of sequence models."""
 
-from pyspark.sql import DataFrame
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
 from sparkrec.transforms._common import moment, require_at_least, require_events, tail
 
-WINDOW = "window"
+WINDOW, WEIGHTS = "window", "weights"
 _ITEMS, _END = "_sr_items", "_sr_end"
 
 
-def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
+def item_windows(
+    events: DataFrame, columns: Columns, steps: int, weight: Column | None = None
+) -> DataFrame:
     """Cut each user's items, in order, into windows of `steps` input items and their successors.
 
     Parameters
@@ -20,11 +24,14 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
     steps
         Number of input items of a window, at least 1. A window has one item more, the target of
         its last step.
+    weight
+        Weight of each event, if there are weights.
 
     Returns
     -------
     DataFrame
-        Columns `columns.user` and `window`: array of 2 to `steps` + 1 items, oldest first. Every
+        Columns `columns.user` and `window`: array of 2 to `steps` + 1 items, oldest first, and
+        with `weight` also `weights`, the array of their weights. Every
         item of a user except the first is a target exactly once. Windows are cut from the end, so
         only the earliest window of a user can be shorter. Users with one event have no window.
 
@@ -40,14 +47,15 @@ def item_windows(events: DataFrame, columns: Columns, steps: int) -> DataFrame:
     One shuffle by user; a user's items must fit in a row.
     """
     require_at_least("steps", steps, 1)
-    ordered = user_items(events, columns, _ITEMS)
+    ordered = _user_entries(events, columns, {WEIGHTS: weight} if weight is not None else {})
     # Positions of the last items of the windows, counted from 1.
     ends = F.sequence(F.size(_ITEMS), F.lit(2), F.lit(-steps))
     long_enough = ordered.where(F.size(_ITEMS) > 1)
     ended = long_enough.select(columns.user, _ITEMS, F.explode(ends).alias(_END))
     start = F.greatest(F.col(_END) - steps, F.lit(1))
     window = F.slice(_ITEMS, start, F.col(_END) - start + 1)
-    return ended.select(columns.user, window.alias(WINDOW))
+    made = {WINDOW: window["item"]} | ({WEIGHTS: window[WEIGHTS]} if weight is not None else {})
+    return ended.select(columns.user, *(value.alias(name) for name, value in made.items()))
 
 
 def user_items(
@@ -67,9 +75,18 @@ def user_items(
     DataError
         A column is missing.
     """
+    entries = _user_entries(events, columns, {})
+    items = F.col(_ITEMS)["item"]
+    return entries.select(
+        columns.user, (items if max_len is None else tail(items, max_len)).alias(name)
+    )
+
+
+def _user_entries(events: DataFrame, columns: Columns, more: Mapping[str, Column]) -> DataFrame:
+    """Collect the events of each user, oldest first: array of structs with `item` and `more`."""
     require_events(events, columns)
-    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"))
+    others = [value.alias(name) for name, value in more.items()]
+    entry = F.struct(moment(columns).alias("at"), F.col(columns.item).alias("item"), *others)
     known = events.where(F.col(columns.item).isNotNull())
-    ordered = F.sort_array(F.collect_list(entry))["item"]
-    collected = known.groupBy(columns.user).agg(ordered.alias(name))
-    return collected if max_len is None else collected.withColumn(name, tail(F.col(name), max_len))
+    ordered = F.sort_array(F.collect_list(entry))
+    return known.groupBy(columns.user).agg(ordered.alias(_ITEMS))

@@ -32,10 +32,13 @@ class Net:
 class Inner:
     rate: float = 0.1
     steps: int = 1
+    label: str = ""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError("steps must be at least 1")
+        if self.label:
+            raise ValueError(f"label must be empty, not {self.label}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ def test_missing_key(write: Any) -> None:
     assert refused(write("# a comment\nnet: {}\n")) == ":2: missing key `name`"
 
 
+NOT_DECIMAL = (
+    "because of a leading 0 (octal), 0x, 0b or `:` (base 60); write a plain decimal number, or put "
+    "quotes around a text"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -125,6 +134,17 @@ def test_missing_key(write: Any) -> None:
         ("kind: c", "kind must be one of a, b; not 'c'"),
         ("count: !!int x", "count: cannot read 'x'"),
         ("flag: !!bool x", "flag: cannot read 'x'"),
+        ("count: 1:30", f"count: YAML reads '1:30' as 90, {NOT_DECIMAL}"),
+        ("count: 010", f"count: YAML reads '010' as 8, {NOT_DECIMAL}"),
+        ("count: 0x10", f"count: YAML reads '0x10' as 16, {NOT_DECIMAL}"),
+        ("rate: 1:30.5", f"rate: YAML reads '1:30.5' as 90.5, {NOT_DECIMAL}"),
+        ("note: 12:30", f"note: YAML reads '12:30' as 750, {NOT_DECIMAL}"),
+        ("count: 10**26", "count must be a whole number; not '10**26' (str)"),
+        (
+            f"rate: 1{'0' * 400}",
+            f"rate must be a number; not 1{'0' * 199}... (401 characters) (int)",
+        ),
+        (f"count: {'9' * 5000}", f"count: cannot read '{'9' * 199}... (5,002 characters)"),
         ("note: !!timestamp x", "note: cannot read 'x'"),
         ("note: !!python/name:os.system x", "note: cannot read 'x'"),
     ],
@@ -154,6 +174,50 @@ def test_value_out_of_range_names_its_line(write: Any) -> None:
 )
 def test_not_a_conf(write: Any, text: str, message: str) -> None:
     assert refused(write(text)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: x\nnet: {}\nnote: " + "[" * 20_000, ""),
+        ("name: x\nnet: {}\nnote: " + "[" * 50 + "]" * 50 + "\n", ":3"),
+        ("name: x\nnet: {}\ntable: " + "{a: " * 50 + "1" + "}" * 50 + "\n", ":3"),
+        ("name: x\nnet: {}\ntable: &a {a: *a}\n", ":3"),
+    ],
+)
+def test_nested_too_deep(write: Any, text: str, line: str) -> None:
+    expected = ": blocks or lists stand in each other, more than 20 deep"
+    assert refused(write(text)) == line + expected
+    assert refused(write("name: x\nnet: {}\n"), f"note={'[' * 2000}").endswith(expected)
+
+
+def test_aliases_of_aliases_take_no_time(write: Any) -> None:
+    lines = ["name: x", "net: {}", "table:", "  a0: &a0 [x, x]"]
+    lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    assert refused(write("\n".join(lines))) == ":1: a conf has at most 100,000 keys and values"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "count: {}",
+        "kind: {}",
+        "rate: {}",
+        "{}: 1",
+        "inner: {{{}: 1}}",
+        "table: {{{}: x}}",
+        "inner: {{label: {}}}",
+        "note: !!int {}",
+        "note: [{}",
+        "{0}: 1\n{0}: 2",
+    ],
+)
+def test_long_values_are_cut(write: Any, line: str) -> None:
+    text = line.format("z" * 100_000)
+    assert len(refused(write(f"name: x\nnet: {{}}\n{text}\n"))) < 700
+    if "\n" not in line and ": " in line:
+        key, _, value = text.partition(": ")
+        assert len(refused(write("name: x\nnet: {}\n"), f"{key}={value}")) < 700
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
@@ -204,10 +268,13 @@ def test_describe_keys() -> None:
 def test_keys_are_described_by_their_docstrings() -> None:
     lines = describe_keys(TwoTowerJob[DSSMConfig])
     text = "\n".join(lines)
-    assert "model.dropout: float (default 0.0)\n    Dropout probability" in text
+    assert "model.dropout: float, 0 to below 1 (default 0.0)\n    Dropout probability" in text
     # Two keys share a description, a base class has some, and a description has many lines.
     text = "\n".join(describe_keys(SwingConfig))
-    for key in ("smoothing: float (default 0.0)", "exponent: float (default 0.5)"):
+    for key in (
+        "smoothing: float, 0 to 1,000,000,000 (default 0.0)",
+        "exponent: float, 0 to 10 (default 0.5)",
+    ):
         assert f"{key}\n    The weight of a user" in text
     assert "trigger: Literal['last', 'history'] (default 'history')\n    Items of the" in text
     for job in (TwoTowerJob[DSSMConfig], Recommend, MatchDataset):

@@ -44,7 +44,11 @@ pieces = st.one_of(
     ),
     st.text(st.characters(exclude_characters="#$\x00", exclude_categories=("Cs",)), max_size=8),
 )
-values = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=12)
+values = st.text(
+    st.characters(exclude_characters="\x00\n\r\x85\u2028\u2029", exclude_categories=("Cs",)),
+    min_size=1,
+    max_size=12,
+)
 
 
 @needs_envsubst
@@ -76,7 +80,54 @@ def test_unset_variable_names_its_line() -> None:
         "export NO_SUCH=... first"
     )
     assert expand("note: ${NO_SUCH}/a", "x.yaml", {"NO_SUCH": "/r"}) == "note: /r/a"
-    assert expand("note: ${NO_SUCH}/a", "x.yaml", {"NO_SUCH": ""}) == "note: /a"
+
+
+def test_empty_variable_is_an_error_like_an_unset_one() -> None:
+    assert refused("output_path: ${OUT}/runs", OUT="") == (
+        "x.yaml:1: environment variable OUT is empty (in `output_path: ${OUT}/runs`); "
+        "export OUT=... first"
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028", "\r\n"])
+def test_variable_with_a_line_break(end: str) -> None:
+    assert refused("name: x\nnote: ${A}\n", A=f"x{end}overwrite: true") == (
+        "x.yaml:2: environment variable A has a line break in it; a variable holds one value"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("note: ${A}/runs", "/data #1"),
+        ("note: ${A}", " x"),
+        ("note: ${A}", "'x'"),
+        ("note: ${A}", "[x, y]"),
+        ("note: ${A}", "{overwrite: true}"),
+        ("note: ${A}", "!!int 5"),
+        ("{note: x, other: $A}", "x, overwrite: true"),
+        ("[note, $A]", "x, y"),
+        ("note: '${A}'", "x''y"),
+        ('note: "${A}"', "C:\\new"),
+        ("$A: x", "note: y"),
+    ],
+)
+def test_variable_is_one_value(tmp_path: Path, line: str, value: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"name: x\nblock:\n  {line}\n")
+    with pytest.raises(
+        ConfigError, match=r"environment variable A is not read|not valid YAML"
+    ) as e:
+        read_template(str(path), {"A": value})
+    assert str(e.value).startswith(f"{path}:3: ")
+
+
+@pytest.mark.parametrize("value", ["/data dir/x", "it's", "a:b#c", "s3://b/é", "x  y", "5"])
+def test_variable_with_odd_characters_is_its_text(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("note: ${A}\n", encoding="utf-8")
+    ((_, node),) = read_template(str(path), {"A": value}).value
+    assert node.value == value
 
 
 @pytest.mark.parametrize("fancy", ["${VAR:-x}", "${VAR-x}", "${#VAR}", "${1}", "${}", "${A${B}}"])

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.columns import Columns
 from sparkrec.config.load import from_json, load_config
+from sparkrec.datasets.raw.sources import CsvOptions
 from sparkrec.datasets.tables import PrepareOwn, prepare_own
 from sparkrec.errors import ConfigError, DataError, StorageError
 from sparkrec.io.tables import read_table
@@ -220,6 +221,61 @@ def test_a_table_has_an_order_of_its_columns(run: Run, spark: SparkSession) -> N
     spark.catalog.dropTempView("own_events")
 
 
+def test_where_order_by_and_what_is_doubtful(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten is after nine, cancelled orders are left out, and the figures are in the summary."""
+    lines = ["u,i,t,click,n", "a,x,2024-01-01,10,1", "a,y,2024-01-01,9,2", "a,x,2024-01-01,8,-1"]
+    lines += ["a,x,2024-01-01,11,1", "b,z,2024-01-01,1,", "b,z,2024-01-02,2,-3"]
+    source = csv(tmp_path, *lines) | {
+        "columns": COLUMNS | {"rating": "n"},
+        "timestamp": {"format": "iso"},
+        "where": "n > 0",
+    }
+    events = run(source | {"order_by": ["click"]})["events"]
+    assert picked(events, "item_id", "position") == [("y", 0), ("x", 1), ("x", 2)]
+    assert list(events[0]) == ["user_id", "item_id", "timestamp", "position", "rating"]
+    prepared = run.prepared  # type: ignore[attr-defined]
+    assert prepared.left_out == {"where is not true": 3, "duplicates": 0}
+    assert "  events with a negative rating: 0.0% (0 of 3)" in str(prepared).splitlines()
+    assert not caplog.records
+
+    # Without `order_by` the two clicks on x are one, and nothing tells it from the click on y.
+    run(source)
+    prepared = run.prepared  # type: ignore[attr-defined]
+    assert prepared.left_out == {"where is not true": 3, "duplicates": 1}
+    run(source | {"where": "n is not null", "drop_duplicates": False})
+    told = [record.getMessage().partition(".csv: ")[2] for record in caplog.records]
+    assert [line[:60] for line in told] == [
+        "100.0% (1 of 1) of the neighbouring events of a user have th",
+        "33.3% (1 of 3) of the rows are equal to an earlier row in al",
+        "100.0% (3 of 3) of the neighbouring events of a user have th",
+        "40.0% (2 of 5) of the events have a negative rating; models ",
+    ]
+
+
+def test_mistakes_in_where_and_order_by(run: Run, tmp_path: Path) -> None:
+    source = csv(tmp_path, "u,i,t,n", "a,b,1,2", "a,b,2,1.5")
+    for where, message in {
+        "n >": "is not a Spark SQL condition on the raw columns: Syntax error at or near end of in",
+        "m > 0": "A column, variable, or function parameter with name `m` cannot be resolved",
+        "n": 'Filter expression "n" of type "STRING" is not a boolean',
+        "sum(n) > 0": "",
+        "n > 0": r"cannot be computed for all rows: The value '1.5' of the type .*; with try_cast",
+    }.items():
+        with pytest.raises(
+            DataError, match=rf"^input\.events\.where: '{re.escape(where)}' .*{message}"
+        ):
+            run(source | {"where": where})
+    assert len(run(source | {"where": "try_cast(n as double) > 1.7"})["events"]) == 1
+    with pytest.raises(ConfigError, match="where must be a condition"):
+        run(source | {"where": " "})
+    with pytest.raises(DataError, match=r"no column `m`, which order_by\[0\] names"):
+        run(source | {"order_by": ["m"]})
+    with pytest.raises(DataError, match=r"1 bad row, .*\(no number as i\)"):
+        run(csv(tmp_path, "u,i,t", "a,1,1", "a,b,2") | {"order_by": ["i"]})
+
+
 def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
     source = csv(tmp_path, "Customer,item_no,t", "a,b,1")
     wrong = {"user": "customer", "item": "item_no", "timestamp": "t"}
@@ -275,3 +331,133 @@ def test_files_with_their_columns_in_another_order(run: Run, tmp_path: Path) -> 
     csv(tmp_path / "in", "i,u,t", "b,a,1", name="2.csv")
     with pytest.raises(DataError, match=r"its header \(.*differs from that of the other files"):
         run({"path": str(tmp_path / "in"), "format": "csv"})
+
+
+# ------------------------------------------------------------------------------- encodings
+
+
+def raw_csv(tmp_path: Path, content: bytes) -> dict[str, Any]:
+    (tmp_path / "e.csv").write_bytes(content)
+    return {"path": str(tmp_path / "e.csv"), "format": "csv"}
+
+
+def test_undecodable_bytes_are_bad_rows(run: Run, tmp_path: Path) -> None:
+    """Three users of a latin-1 file must not become one; U+FFFD is what became of such bytes."""
+    text = "u,i,t,note\nJosé,a,1,x\nJosè,b,2,x\nJosê,c,3,x\nAnna,d,4,x\n"
+    source = raw_csv(tmp_path, text.encode("latin-1") + "Jos\ufffd,e,5,x\nZoë,f,6,x\n".encode())
+    with pytest.raises(DataError, match=r"4 bad rows.* row 1 of .*\(text that is not UTF-8\)$"):
+        run({**source, "csv": {"multiline": True}})
+    tables = run(source, max_bad_rows=4)
+    assert picked(tables["events"], "user_id", "item_id") == [("Anna", "d"), ("Zoë", "f")]
+    assert run.prepared.bad_rows == {"events: text that is not UTF-8": 4}  # type: ignore[attr-defined]
+
+
+def test_undecodable_bytes_of_columns_that_are_not_read(run: Run, tmp_path: Path) -> None:
+    content = "u,i,t,note\nAnna,a,1,é\n".encode("latin-1")
+    assert len(run(raw_csv(tmp_path, content))["events"]) == 1
+    with pytest.raises(DataError, match="1 bad row"):
+        run({**raw_csv(tmp_path, content), "keep_columns": ["note"]})
+
+
+def test_undecodable_features_and_header(run: Run, tmp_path: Path) -> None:
+    events = csv(tmp_path, "u,i,t", "Anna,a,1")
+    (tmp_path / "items.csv").write_bytes("i,title\na,Amélie\n".encode("latin-1"))
+    items = {"path": str(tmp_path / "items.csv"), "format": "csv", "key": "i"}
+    with pytest.raises(DataError, match=r"input.items: .*1 bad row.*text that is not UTF-8"):
+        run(events, {"items": items})
+    (tmp_path / "items.csv").write_bytes("i,été\na,x\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"^input.items.csv.encoding: .* is not UTF-8: its header"):
+        run(events, {"items": items})
+
+
+def test_text_of_parquet_that_is_not_utf8(run: Run, spark: SparkSession, tmp_path: Path) -> None:
+    values = "VALUES (X'4AE9'), (X'4A') AS v(raw)"
+    rows = spark.sql(f"SELECT CAST(raw AS STRING) AS u, 'a' AS i, 1L AS t FROM {values}")
+    rows.write.parquet(str(tmp_path / "raw"))
+    tables = run({"path": str(tmp_path / "raw")}, max_bad_rows=1)
+    assert picked(tables["users"], "user_id") == [("J",)]
+
+
+def test_wide_encodings(run: Run, tmp_path: Path) -> None:
+    encoding = "utf-16"
+    source = raw_csv(tmp_path, "u,i,t\n张三,a,1\n李四,b,2\n".encode(encoding))
+    tables = run({**source, "csv": {"encoding": encoding, "multiline": True}})
+    assert picked(tables["events"], "user_id") == [("张三",), ("李四",)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoding": "GBK"}, "encoding must be one of UTF-8, US-ASCII, ISO-8859-1, UTF-16, "),
+        ({"encoding": "no-such"}, "encoding must be one of"),
+        ({"encoding": ""}, "encoding must be one of"),
+        ({"encoding": "x" * 9999}, "encoding must be one of"),
+        ({"encoding": "UTF-16"}, "encoding must be one whose line break is a single byte, or mult"),
+        *(
+            ({"delimiter": delimiter}, "delimiter must be a sign that is not the quote, such as")
+            for delimiter in ("", '"', '""', ',"', "\n", "\r\n", "ab", "a", "5", "\\", "\\n", "\0")
+        ),
+        ({"delimiter": ",,,,,"}, "delimiter must be"),
+        ({"delimiter": "'", "quote": "'"}, "delimiter must be"),
+        *(
+            ({"quote": quote}, 'quote must be a single sign, or "", not ')
+            for quote in ("''", "a", "\n", " ")
+        ),
+    ],
+)
+def test_csv_options_that_cannot_be(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_json(CsvOptions, options, "x.yaml")
+    assert str(caught.value).startswith(f"x.yaml:1: {message}") and len(str(caught.value)) < 500
+
+
+def test_delimiters_that_can_be() -> None:
+    for delimiter in ("\t", "\\t", "||", "|", ";", "§", "~|~", "\x01", " ", "::"):
+        assert CsvOptions(delimiter=delimiter).delimiter == delimiter
+
+
+@pytest.mark.parametrize("delimiter", ["\\t", "~|§"])
+def test_delimiters_that_spark_reads_in_its_own_way(
+    run: Run, tmp_path: Path, delimiter: str
+) -> None:
+    written = delimiter.replace("\\t", "\t")
+    lines = [written.join(line) for line in (("u", "i", "t"), ("Zoë", "a,b", "1"))]
+    tables = run({**csv(tmp_path, *lines), "csv": {"delimiter": delimiter}})
+    assert picked(tables["events"], "user_id", "item_id") == [("Zoë", "a,b")]
+
+
+# ------------------------------------------------------------------------------- column names
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("i,a.b", "the column name 'a.b' has a dot, a backtick"),
+        ("i,_sr_rank", "the column name `_sr_rank` is reserved"),
+        ("i,_metadata", "the column name `_metadata` is reserved"),
+        ("i,Item_ID", "has a column `item_id` beside its key `i`"),
+    ],
+)
+def test_feature_columns_that_no_stage_could_name(
+    run: Run, tmp_path: Path, header: str, expected: str
+) -> None:
+    csv(tmp_path, header, "a,x", name="items.csv")
+    items = {"path": str(tmp_path / "items.csv"), "format": "csv", "key": "i"}
+    with pytest.raises(DataError) as caught:
+        run(csv(tmp_path, "u,i,t", "Anna,a,1"), {"items": items})
+    assert str(caught.value).startswith("input.items: ") and expected in str(caught.value)
+
+
+def test_columns_to_keep_with_names_that_no_stage_could_use(run: Run, tmp_path: Path) -> None:
+    source = csv(tmp_path, "u,i,t,a.b,User_Id", "Anna,a,1,x,y")
+    with pytest.raises(DataError, match=r"keep_columns: the column name 'a.b' has a dot"):
+        run({**source, "keep_columns": ["a.b"]})
+    with pytest.raises(DataError, match="keep_columns: `User_Id` is the name of a column that is"):
+        run({**source, "keep_columns": ["User_Id"]})
+
+
+def test_raw_columns_may_have_any_name(run: Run, tmp_path: Path) -> None:
+    columns = {"user": "User.ID", "item": "артикул `1`", "timestamp": " t "}
+    source = csv(tmp_path, "User.ID,артикул `1`, t ", "Anna,a,1")
+    tables = run({**source, "columns": columns, "csv": {}})
+    assert picked(tables["events"], "user_id", "item_id") == [("Anna", "a")]

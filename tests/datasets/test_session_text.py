@@ -101,6 +101,9 @@ def test_mistakes(spark: SparkSession, tmp_path: Path) -> None:
     vocabulary.write_text("a\na\n")
     with pytest.raises(DataError, match="names an item twice"):
         run(spark, tmp_path / "none", source)
-    lines.write_bytes(b"\xff\xfe1")
-    with pytest.raises(DataError, match=r"lines\.txt is not UTF-8 text"):
+    lines.write_bytes(b"0 1\n1\xff 0\n")
+    with pytest.raises(DataError, match=r"1 bad row.*session 2: '1\ufffd 0'"):
         run(spark, tmp_path / "none", SessionTextInput(sessions=str(lines)))
+    vocabulary.write_bytes(b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"vocab\.txt is not UTF-8 text"):
+        run(spark, tmp_path / "none", source)

@@ -199,6 +199,19 @@ def test_labelled_rows(spark: SparkSession, tmp_path: Path) -> None:
     assert sorted(table.column("label").to_pylist()) == [0] * 40 + [1] * 20
 
 
+def test_weights_are_written_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
+    train = rows(spark, 60).selectExpr("*", "position / 7.0D AS worth")
+    path, weight = str(tmp_path / "rows"), F.col("worth")
+    encoded = encode_rows(train, "item_id", encoder(), path, 1, 1, weight)
+    assert encoded.fields == {"user": 3, "item": 0, "negatives": 2, "weight": 0}
+    table = read(encoded.path)
+    assert table.schema.field("weight").type == pa.float64()
+    lines = [
+        (*line, row["worth"]) for line, row in zip(ordered(train), train.collect(), strict=True)
+    ]
+    assert sorted(lines_of(table)) == sorted(lines)
+
+
 @pytest.mark.parametrize("label", ["2", "-1", "CAST(NULL AS int)"])
 def test_other_labels_are_refused(label: str, spark: SparkSession, tmp_path: Path) -> None:
     train = rows(spark, 20).drop("negatives").selectExpr("*", f"{label} AS label")

@@ -7,7 +7,7 @@ import pytest
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.fit_sides import require_item_alone, without_history
-from sparkrec.encoding.sides import recent_items
+from sparkrec.encoding.sides import recent_items, recent_values
 from sparkrec.errors import SchemaError
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 
@@ -25,6 +25,13 @@ def test_the_last_known_items_oldest_first() -> None:
     found = recent_items(lists, 2, CATALOGUE)
     assert found.tolist() == [[3, 4], [0, 0], [0, 0], [4, 2], [3, 0], [0, 0]]
     assert recent_items(lists.slice(3, 2), 3, CATALOGUE).tolist() == [[4, 2, 0], [3, 0, 0]]
+
+
+def test_values_stand_beside_the_items_that_are_read() -> None:
+    lists = pa.array([["a", "b", "c"], [], None, ["x", "c", None, "x", "a"], ["b"], ["x"]])
+    values = pa.array([[1.0, 2.0, 3.0], [], None, [4.0, 5.0, 6.0, 7.0, 8.0], [9.0], [10.0]])
+    found = recent_values(lists, values, 2, CATALOGUE)
+    assert found.tolist() == [[2, 3], [0, 0], [0, 0], [5, 8], [9, 0], [0, 0]]
 
 
 def test_a_history_of_a_list_array_that_is_a_slice() -> None:

@@ -221,3 +221,37 @@ def test_conservative_ties(spark: SparkSession, counts: DataFrame) -> None:
     assert placed == pytest.approx((1 / 3 + 1 / 2 + 1 / 4, 3), abs=1e-6)
     assert found({2: 3, 5: 1, 6: 9}, "conservative") == (0, 0)
     assert found({5: 1}, "by_id") == pytest.approx((1, 1))
+
+
+def test_queries_without_a_history_are_also_evaluated_apart(
+    spark: SparkSession, counts: DataFrame
+) -> None:
+    """Queries 1 and 2 have a history, 3 has an empty one and 4 a null; 5 does not count."""
+    recommendations = lists_of(spark, {1: [1, 2], 2: [4, 1], 3: [3, 1], 4: [5, 2], 5: [1, 2]})
+    rows = [
+        (1, "a", [2], [9]),
+        (2, "b", [3], [9]),
+        (3, "a", [3], []),
+        (4, "c", [1], None),
+        (5, "d", [], []),
+    ]
+    queries = spark.createDataFrame(rows, f"{QUERIES}, history array<int>")
+    found = evaluate(recommendations, queries, "user_id", counts, ks=(2,), replicates=50)
+    assert (found.n, found.metrics["mrr@2"]) == (4, pytest.approx((0.5 + 1) / 4))
+    assert {
+        name: (part.n, part.metrics["mrr@2"], part.metrics["hit@2"])
+        for name, part in found.by_history.items()
+    } == {"with history": (2, 0.25, 0.5), "without history": (2, 0.5, 0.5)}
+    low, high = found.by_history["without history"].interval95["mrr@2"]
+    assert low <= 0.5 <= high
+
+    # The figure of all queries is the one without the column, and one kind alone is no group.
+    plain = evaluate(
+        recommendations, queries.drop("history"), "user_id", counts, ks=(2,), replicates=50
+    )
+    assert (plain.n, plain.metrics, plain.interval95) == (
+        *(found.n, found.metrics, found.interval95),
+    )
+    assert plain.by_history == {}
+    some = queries.where("query_id < 3")
+    assert not evaluate(recommendations, some, "user_id", counts, replicates=9).by_history

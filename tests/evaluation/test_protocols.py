@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.evaluation.protocols import protocol, protocol_names
+from sparkrec.evaluation.protocols import of_event_type, protocol, protocol_names
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,11 @@ def test_a_threshold_needs_a_rating(spark: SparkSession) -> None:
 
 
 def test_unknown_protocol_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown protocol 'last3'; did you mean 'last_3'\?"):
+    with pytest.raises(ConfigError, match=r"not 'last3'; did you mean `last_3`\?"):
         protocol("last3")
     with pytest.raises(
-        ConfigError, match="known: last_3, leave_one_out, session_next, temporal, next_basket"
+        ConfigError,
+        match=r"be one of last_3, leave_one_out, session_next, temporal, next_basket; not 'zzz'$",
     ):
         protocol("zzz")
 
@@ -52,3 +53,18 @@ def test_every_protocol_has_one_sentence() -> None:
         assert protocol(name).name == name
         assert protocol(name).description.count(".") == 1
         assert protocol(name).description.endswith(".")
+
+
+def test_a_target_keeps_the_rows_of_one_type_of_event(spark: SparkSession) -> None:
+    test = spark.createDataFrame(
+        [(1, "view", [7]), (2, "purchase", [7, 8]), (3, None, [])],
+        "row int, event_type string, history array<int>",
+    )
+    kept = of_event_type(test, "purchase", "input.test").collect()
+    assert [(row["row"], row["history"]) for row in kept] == [(2, [7, 8])]
+    with pytest.raises(DataError, match=r"no row with event_type `cart`.*it has None, purchase, v"):
+        of_event_type(test, "cart", "input.test")
+    with pytest.raises(
+        DataError, match=r"input\.test has no column `event_type`, which evaluation"
+    ):
+        of_event_type(test.drop("event_type"), "view", "input.test")

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import MANIFEST, is_published, publish, read_manifest
+from sparkrec.io.publishing import (
+    POINTER,
+    is_published,
+    open_output,
+    publish,
+    read_manifest,
+    runs,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -22,18 +29,19 @@ SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 from sparkrec.io import storage
-from sparkrec.io.publishing import claim, finish, publish
+from sparkrec.io.publishing import part, publish
 
 path, signal, kind = sys.argv[1:]
-if kind == "run":
-    claim(path, "job")
-with publish(path + "/model" if kind == "run" else path, "job") as staging:
+parts = ("model",) if kind == "parts" else ()
+with publish(path, "job", parts=parts) as folder:
+    target = f"{folder}/model" if parts else folder
     for i in range(8):
-        storage.write_bytes(f"{staging}/part-{i}", bytes(20_000))
+        storage.write_bytes(f"{target}/part-{i}", bytes(20_000))
         Path(signal).write_text(str(i))
         time.sleep(0.05)
-if kind == "run":
-    finish(path, "job", {})
+    if parts:
+        with part(f"{folder}/last"):
+            storage.write_bytes(f"{folder}/last/x", b"1")
 Path(signal).write_text("done")
 """
 
@@ -48,29 +56,28 @@ def wait_for(signalled: Path, seen: Callable[[str], bool], process: Any) -> None
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("kind", ["output", "run"])
+@pytest.mark.parametrize("kind", ["output", "parts"])
 def test_kill_9(place: str, kind: str, tmp_path: Path) -> None:
     path, signalled = storage.join(place, "out"), tmp_path / "signal"
-    for moment in ("0", "3", "7"):
+    before: list[str] = []
+    for moment in ("0", "3", "7", "done"):
         signalled.unlink(missing_ok=True)
         writer = start("-c", SLOW_WRITER, path, str(signalled), kind)
-        wait_for(signalled, lambda text, moment=moment: text == moment, writer)
-        writer.send_signal(signal.SIGKILL)
-        assert writer.wait() == -signal.SIGKILL
-        parts = storage.join(path, "model") if kind == "run" else path
-        if is_published(parts):
-            # The last kill may come a moment after the end.
-            assert len(read_manifest(parts)["files"]) == 8
+        if moment == "done":
+            assert writer.wait() == 0
         else:
-            assert not storage.exists(parts)
-    writer = start("-c", SLOW_WRITER, path, str(signalled), kind)
-    assert writer.wait() == 0
-    files = [f"part-{i}" for i in range(8)]
-    expected = [MANIFEST, *files]
-    if kind == "run":
-        expected = [MANIFEST, *(f"model/{name}" for name in expected)]
-    assert [f.name for f in storage.list_files(place)] == [f"out/{name}" for name in expected]
-    assert read_manifest(path)["made_by"] == "job"
+            wait_for(signalled, lambda text, moment=moment: text == moment, writer)
+            writer.send_signal(signal.SIGKILL)
+            assert writer.wait() == -signal.SIGKILL
+        if is_published(path):  # the last kill may come a moment after the end
+            assert len(read_manifest(path)["files"]) == (10 if kind == "parts" else 8)
+            assert runs(path)[: len(before)] == before
+            before = runs(path)
+        else:
+            assert moment != "done"
+    # One folder, that of the current version, is left of all attempts.
+    names = {file.name.split("/")[1] for file in storage.list_files(place)}
+    assert names == {*runs(path), POINTER}
 
 
 SWAPPER = """
@@ -80,9 +87,9 @@ from sparkrec.io import storage
 from sparkrec.io.publishing import publish
 
 for i in range(100_000):
-    with publish(sys.argv[1], "job") as staging:
-        storage.write_bytes(f"{staging}/a", str(i).encode())
-        storage.write_bytes(f"{staging}/b", str(i).encode())
+    with publish(sys.argv[1], "job") as folder:
+        storage.write_bytes(f"{folder}/a", str(i).encode())
+        storage.write_bytes(f"{folder}/b", str(i).encode())
     Path(sys.argv[2]).write_text(str(i))
 """
 
@@ -96,13 +103,14 @@ def test_kill_9_while_an_output_is_replaced(tmp_path: Path) -> None:
         wait_for(signalled, lambda text, moment=moment: int(text or 0) >= moment, writer)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
-        if path.exists():
-            assert is_published(str(path))
-            assert (path / "a").read_bytes() == (path / "b").read_bytes()
-    with publish(str(path), "job") as staging:
-        storage.write_bytes(f"{staging}/a", b"last")
+        published = open_output(str(path))
+        contents = {storage.read_bytes(published.path(name)) for name in "ab"}
+        assert len(contents) == 1
+    with publish(str(path), "job") as folder:
+        storage.write_bytes(f"{folder}/a", b"last")
     assert [p.name for p in root.iterdir()] == ["out"]
-    assert sorted(p.name for p in path.iterdir()) == [MANIFEST, "a"]
+    assert sorted(p.name for p in path.iterdir()) == [*runs(str(path)), POINTER]
+    assert [file["name"] for file in read_manifest(str(path))["files"]] == ["a"]
 
 
 SPARK_WRITER = """
@@ -141,8 +149,7 @@ def test_kill_9_while_spark_writes(tmp_path: Path) -> None:
     os.killpg(writer.pid, signal.SIGKILL)
     writer.wait()
     # The JVM is in a session of its own and ends when its driver does; until then it may write.
-    assert not path.exists()
-    assert [p.name.split("-")[0] for p in root.iterdir()] == [".table.staging"]
+    assert not is_published(str(path))
     done = subprocess.run(
         [sys.executable, "-c", SPARK_WRITER, str(path), str(signalled), "0"],
         cwd=REPO,
@@ -151,6 +158,5 @@ def test_kill_9_while_spark_writes(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout.strip()) == (0, "8"), done.stderr
     assert [p.name for p in root.iterdir()] == ["table"]
-    manifest = read_manifest(str(path))
-    assert manifest["rows"] == 8
-    assert {f["name"] for f in manifest["files"]} < {p.name for p in path.iterdir()}
+    assert sorted(p.name for p in path.iterdir()) == [*runs(str(path)), POINTER]
+    assert read_manifest(str(path))["rows"] == 8

@@ -359,6 +359,16 @@ def test_the_next_writer_removes_what_a_killed_one_left(
     assert read(path) == b"new"
 
 
+def test_half_a_pointer_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    put(str(path))
+    half, others = path / f".LATEST.{'0a' * 16}", path / ".LATEST.mine"
+    half.touch()
+    others.touch()
+    put(str(path))
+    assert others.exists() and not half.exists()
+
+
 def test_checkpoints_survive_until_they_are_resumed(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

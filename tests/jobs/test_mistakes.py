@@ -41,6 +41,22 @@ def test_wrong_type(command: Callable[..., str], conf: Callable[..., str]) -> No
     )
 
 
+def test_unknown_protocol(command: Callable[..., str], conf: Callable[..., str]) -> None:
+    path = conf("global_hot", "leave_one_out", "leave_one_ot")
+    assert command("global_hot", "--conf", path, ROOT="/r", OUT="/o") == (
+        f"{path}:8: evaluation.protocol must be one of last_3, leave_one_out, session_next, "
+        "temporal, next_basket; not 'leave_one_ot'; did you mean `leave_one_out`?"
+    )
+
+
+def test_unknown_method(command: Callable[..., str], conf: Callable[..., str]) -> None:
+    path = conf("match_dataset", "leave_one_out}", "last_one}")
+    assert command("match_dataset", "--conf", path, ROOT="/r", OUT="/o") == (
+        f"{path}:5: split.method must be one of last_n, leave_one_out, temporal, last_basket; not "
+        "'last_one'"
+    )
+
+
 def test_no_conf(command: Callable[..., str], tmp_path: Path) -> None:
     assert command("global_hot", "--conf", str(tmp_path / "none.yaml")) == (
         f"cannot read conf {tmp_path / 'none.yaml'}: No such file or directory"
@@ -222,6 +238,46 @@ def test_infer_without_a_model(inside: Callable[..., str], tmp_path: Path) -> No
     )
 
 
-def test_unknown_protocol(inside: Callable[..., str]) -> None:
-    line = inside("global_hot", "evaluation.protocol=leave_one_ot")
-    assert line == "evaluation: unknown protocol 'leave_one_ot'; did you mean 'leave_one_out'?"
+def test_divergence_publishes_nothing(inside: Callable[..., str], tmp_path: Path) -> None:
+    line = inside("dssm", "training.learning_rate=1e30")
+    assert line.startswith("training diverged, no epoch is above chance: epoch 1: ")
+    assert line.endswith("; lower training.learning_rate or raise loss.temperature")
+    assert not is_published(str(tmp_path / "out" / "run"))
+    assert not is_published(str(tmp_path / "out" / "run" / "model"))
+
+
+def test_more_lists_than_items_is_known_before_training(
+    inside: Callable[..., str], tmp_path: Path
+) -> None:
+    line = inside("dssm", "retrieval.index='IVF7,Flat'")
+    assert line.startswith("retrieval.index: IVF7,Flat has more lists than there are items (6)")
+    assert not (tmp_path / "out" / "run" / "work" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (
+            "Quantty > 0",
+            "is not a Spark SQL condition on the raw columns: A column, variable, or f",
+        ),
+        (
+            "Quantity > 0",
+            "cannot be computed for all rows: The value '1.5' of the type \"STRING\" ",
+        ),
+    ],
+)
+def test_where(command: Callable[..., str], tmp_path: Path, where: str, message: str) -> None:
+    (tmp_path / "events.csv").write_text("u,i,t,Quantity\na,b,1,1.5\n")
+    path = tmp_path / "prepare.yaml"
+    path.write_text(
+        "job: prepare\ndataset: tiny\noutput_path: ${OUT}\ninput:\n  events:\n"
+        "    path: ${ROOT}/events.csv\n    format: csv\n"
+        f"    columns: {{user: u, item: i, timestamp: t}}\n    where: {where}\n"
+    )
+    environ = {"ROOT": str(tmp_path), "OUT": str(tmp_path / "out")}
+    arguments = ("--conf", str(path), "--set", "spark.master=local[1]")
+    line = command("prepare", *arguments, **environ)
+    assert line.startswith(f"input.events.where: '{where}' {message}")
+    assert not (tmp_path / "out").exists()

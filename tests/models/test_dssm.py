@@ -77,8 +77,8 @@ def test_both_towers_learn() -> None:
     [
         ({"embedding_dim": 0}, "embedding_dim must be at least 1"),
         ({"hidden": ()}, "hidden must name at least one width"),
-        ({"hidden": (8, 0)}, "each at least 1"),
-        ({"dropout": 1.0}, "dropout must lie in"),
+        ({"hidden": (8, 0)}, "must be at least 1"),
+        ({"dropout": 1.0}, "dropout must be "),
     ],
 )
 def test_wrong_configs(wrong: dict[str, object], message: str) -> None:

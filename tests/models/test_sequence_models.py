@@ -131,7 +131,7 @@ def test_dropout_is_for_training(make: Any, name: str) -> None:
         ({"max_len": 0}, "max_len must be at least 1"),
         ({"hidden": ()}, "hidden must name"),
         ({"hidden": (64,)}, "constrained_embedding needs embedding_dim"),
-        ({"dropout_hidden": 1.0}, "dropout_hidden must lie"),
+        ({"dropout_hidden": 1.0}, "dropout_hidden must be "),
     ],
 )
 def test_gru_mistakes(settings: dict[str, Any], message: str) -> None:
@@ -141,7 +141,7 @@ def test_gru_mistakes(settings: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"heads": 3}, "multiple of heads"), ({"dropout": -0.1}, "dropout must lie")],
+    [({"heads": 3}, "multiple of heads"), ({"dropout": -0.1}, "dropout must be ")],
 )
 def test_sasrec_mistakes(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -127,10 +127,10 @@ def test_works_without_user_features(make: Any) -> None:
     ("make", "message"),
     [
         (lambda: SimpleXConfig(max_len=0), "max_len must be at least 1"),
-        (lambda: SimpleXConfig(user_weight=1.5), "user_weight must lie in"),
-        (lambda: SimpleXConfig(dropout=1.0), "dropout must lie in"),
+        (lambda: SimpleXConfig(user_weight=1.5), "user_weight must be at most 1"),
+        (lambda: SimpleXConfig(dropout=1.0), "dropout must be "),
         (lambda: HRMConfig(embedding_dim=0), "embedding_dim must be at least 1"),
-        (lambda: HRMConfig(dropout=-1), "dropout must lie in"),
+        (lambda: HRMConfig(dropout=-1), "dropout must be "),
     ],
 )
 def test_mistakes(make: Any, message: str) -> None:

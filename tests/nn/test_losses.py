@@ -254,3 +254,41 @@ def test_harder_negatives_weigh_more_in_bpr_max() -> None:
     bpr_max_loss(torch.tensor([0.0]), negative, score_regularisation=0.0).backward()
     assert negative.grad is not None
     assert negative.grad[0, 0] > 10 * negative.grad[0, 1].abs()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(bce_loss, softmax_loss, bpr_loss, top1_loss, bpr_max_loss, top1_max_loss, hinge_loss),
+        partial(gbce_loss, beta=0.4),
+        partial(ccl_loss, margin=0.2, negative_weight=3.0),
+    ],
+)
+def test_a_row_of_weight_two_is_two_rows(loss: Callable[..., Tensor], masked: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    positive = torch.randn(4, generator=generator)
+    negative = torch.randn(4, 3, generator=generator)
+    mask = torch.rand(4, 3, generator=generator) > 0.3 if masked else None
+    if masked:
+        mask[:, 0] = True
+    assert loss(positive, negative, mask, torch.ones(4)).item() == pytest.approx(
+        loss(positive, negative, mask).item(), rel=1e-6
+    )
+    # Rows 0 and 0 in place of 0 and 1; the divisor of weighted rows is that of the four rows.
+    weighed = loss(positive, negative, mask, torch.tensor([2.0, 0.0, 1.0, 1.0]))
+    twice = torch.tensor([0, 0, 2, 3])
+    terms = 4 if mask is None else int(mask.sum())
+    of_twice = 4 if mask is None else int(mask[twice].sum())
+    pairs = loss not in (softmax_loss, bpr_max_loss, top1_max_loss) and "ccl" not in str(loss)
+    extra = 4 if "bce" in str(loss) else 0
+    scale = (terms + extra) / (of_twice + extra) if pairs and masked else 1.0
+    repeated = loss(positive[twice], negative[twice], None if mask is None else mask[twice])
+    assert weighed.item() == pytest.approx(repeated.item() / scale, rel=1e-5)
+
+
+def test_labelled_bce_with_weights() -> None:
+    scores, labels = torch.tensor([1.5, -0.5, 3.0]), torch.tensor([1.0, 0.0, 0.0])
+    expected = (2 * cross_entropy(1.5, 1) + 0.5 * cross_entropy(3.0, 0)) / 3
+    found = labelled_bce_loss(scores, labels, torch.tensor([2.0, 0.0, 0.5]))
+    assert found.item() == pytest.approx(expected, rel=1e-5)

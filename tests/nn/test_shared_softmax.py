@@ -6,10 +6,11 @@ import torch
 from sparkrec.nn import losses
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 19])
 def test_equals_cross_entropy_and_so_do_its_gradients(
-    chunk: int, corrected: bool, monkeypatch: pytest.MonkeyPatch
+    chunk: int, corrected: bool, weighed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "_CHUNK_SCORES", chunk)
     generator = torch.Generator().manual_seed(0)
@@ -17,14 +18,16 @@ def test_equals_cross_entropy_and_so_do_its_gradients(
     items = torch.randn(6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     positive = torch.tensor([0, 5, 2, 2, 1, 0, 3, 4, 5])
     log_q = torch.randn(6, generator=generator, dtype=torch.float64) if corrected else None
-    (3 * losses.shared_softmax_loss(queries, items, positive, log_q)).backward()
+    weight = torch.rand(9, generator=generator, dtype=torch.float64) if weighed else None
+    (3 * losses.shared_softmax_loss(queries, items, positive, log_q, weight=weight)).backward()
     found = queries.grad.clone(), items.grad.clone()
     queries.grad = items.grad = None
     scores = queries @ items.T
-    wanted = torch.nn.functional.cross_entropy(
-        scores if log_q is None else scores - log_q, positive
+    of_rows = torch.nn.functional.cross_entropy(
+        scores if log_q is None else scores - log_q, positive, reduction="none"
     )
-    again = losses.shared_softmax_loss(queries, items, positive, log_q)
+    wanted = (of_rows if weight is None else of_rows * weight).mean()
+    again = losses.shared_softmax_loss(queries, items, positive, log_q, weight=weight)
     assert again.item() == pytest.approx(wanted.item(), rel=1e-5)
     (3 * wanted).backward()
     assert torch.allclose(found[0], queries.grad, atol=1e-5)

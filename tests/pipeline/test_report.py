@@ -95,3 +95,18 @@ def test_table() -> None:
         "before them; a row counts if its rating is above 2; candidates are the items of train, "
         "and a test item outside them is a miss.",
     ]
+
+
+def test_queries_without_a_history_have_lines_of_their_own() -> None:
+    groups = {
+        "with history": Evaluation(3, {"recall@20": 0.5}, {"recall@20": (0.4, 0.6)}),
+        "without history": Evaluation(1, {"recall@20": 0.1}, {}),
+    }
+    result = Result.of(Evaluation(4, {"recall@20": 0.4}, {}, groups), "als", "temporal", True)
+    assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
+    lines = [line.split("  ") for line in format_table([result]).splitlines()[2:5]]
+    assert [[cell.strip() for cell in line if cell][:6] for line in lines] == [
+        ["als", "temporal", "excluded", "4", "-", "0.4000"],
+        ["als", "temporal", "excluded, with history", "3", "-", "0.5000 [0.4000, 0.6000]"],
+        ["als", "temporal", "excluded, without history", "1", "-", "0.1000"],
+    ]

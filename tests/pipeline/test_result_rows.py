@@ -43,6 +43,7 @@ def test_a_run_has_a_row_a_result() -> None:
         "model": "dssm",
         "protocol": "last_3",
         "seen": "kept",
+        "queries": "all",
         "n": "14980",
         "fit_seconds": "12.3",
         "commit": "abc",
@@ -55,6 +56,17 @@ def test_a_run_has_a_row_a_result() -> None:
     }
     assert excluded == {**kept, "seen": "excluded"}
     assert rows_of("dssm_x", run(commit=""))[0]["commit"] == ""
+
+
+def test_queries_without_a_history_have_rows_of_their_own() -> None:
+    parts = {"without history": Evaluation(4, {"recall@20": 0.1}, {})}
+    made = run()
+    made["results"] = [Result.of(Evaluation(9, {}, {}, parts), "dssm", "temporal", False).to_json()]
+    rows = rows_of("dssm_x", made)
+    assert [(row["queries"], row["n"], row.get("recall@20")) for row in rows] == [
+        ("all", "9", None),
+        ("without history", "4", "0.1"),
+    ]
 
 
 def test_baskets_have_their_yardsticks_without_seconds() -> None:
@@ -71,7 +83,7 @@ def test_rows_of_confs_that_were_not_run_stay(tmp_path: Path) -> None:
     )
     text = path.read_text()
     assert text.splitlines()[0] == (
-        "dataset,conf,model,protocol,seen,n,fit_seconds,commit,"
+        "dataset,conf,model,protocol,seen,queries,n,fit_seconds,commit,"
         "recall@5,recall@20,recall@20 low,recall@20 high,ndcg@20,own@3"
     )
     write_rows(path, merge(read_rows(path), rows_of("b", run(seconds=1, commit="new"))))

@@ -5,7 +5,13 @@ from sparkrec.pipeline.result_tables import format_headlines, format_tables
 
 
 def row(conf: str, model: str, recall: str, **others: str) -> Row:
-    about = {"dataset": "ml_1m", "protocol": "last_3", "seen": "kept", "n": "14980"}
+    about = {
+        "dataset": "ml_1m",
+        "protocol": "last_3",
+        "seen": "kept",
+        "queries": "all",
+        "n": "14980",
+    }
     made = {"conf": conf, "model": model, "recall@20": recall, "fit_seconds": "1234.6"}
     return {**about, **made, "commit": "abc", "ndcg@20": "0.1261", **others}
 

@@ -23,8 +23,8 @@ from sparkrec.pipeline.signals import ended_by_signals
 with ended_by_signals(), publish(sys.argv[1], "job") as folder:
     storage.write_bytes(f"{folder}/x", b"new")
     # A child that ends by itself, and a stubborn one.
-    wait = "import signal, time; print('ready', flush=True); time.sleep(60)"
-    for code in (wait, wait.replace("print", "signal.signal(15, signal.SIG_IGN); print")):
+    wait = "import os, signal, time; os.write(1, b'ready' + bytes([10])); time.sleep(60)"
+    for code in (wait, wait.replace("os.w", "signal.signal(15, signal.SIG_IGN); os.w")):
         subprocess.Popen([sys.executable, "-c", code])
     try:
         time.sleep(60)

@@ -224,7 +224,7 @@ def test_unknown_params() -> None:
     ("params", "message"),
     [
         ({"epochs": 0}, "training.epochs must be at least 1"),
-        ({"temperature": 0.0}, "loss.temperature must be above 0"),
+        ({"temperature": 0.0}, "loss.temperature must be at least 1e-06"),
         ({"hidden": ()}, "hidden must name"),
         ({"index": "flat"}, "retrieval.index must be Flat"),
         ({"batch_size": 33, "workers": 2}, "training.batch_size must be a multiple of workers"),
@@ -272,6 +272,17 @@ def test_labelled_rows(spark: SparkSession, train: DataFrame) -> None:
     fitted = DSSM(**SMALL, user_schema=side, exclude_seen=False).fit(labelled)
     for user, given in answers(fitted, queries(train)).items():
         assert {parity(item) for item, _ in given} == {parity(user)}
+
+
+def test_equal_weights_are_no_weights(train: DataFrame) -> None:
+    """Weights are divided by their mean, so the losses are the same to the last bit."""
+    weighed = train.selectExpr("*", "7 AS worth")
+    histories = [
+        DSSM(**{**SMALL, "epochs": 2}, seed=1, **weight).fit(weighed).fit_report["history"]
+        for weight in ({}, {"weight_col": "worth"})
+    ]
+    plain, found = ([epoch["loss"] for epoch in history] for history in histories)
+    assert plain == found
 
 
 @pytest.mark.slow

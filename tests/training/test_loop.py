@@ -119,7 +119,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
 
     def dying(*args: Any) -> dict[str, float]:
         progress = args[-1]
-        if (progress.phase, progress.epoch) == (phase, epoch + 1):
+        if (progress.phase, progress.epoch) == (phase, epoch):
             raise Killed
         return train_epoch(*args)
 
@@ -335,7 +335,10 @@ def test_a_loss_that_is_not_finite_says_what_to_do(
     weights["user_tower.0.weight"] = torch.full_like(weights["user_tower.0.weight"], broken)
     path = str(tmp_path / "broken.safetensors")
     write_tensors(path, weights)
-    with pytest.raises(TrainingError, match=r"epoch 1, by step \d+; lower training.learning_rate"):
+    expected = (
+        r"no epoch is above chance: epoch 1: the loss is not finite \(.* by step \d+\); lower"
+    )
+    with pytest.raises(TrainingError, match=expected):
         train(dataclasses.replace(spec, initial_weights=path))
 
 
@@ -355,8 +358,89 @@ def test_the_very_last_step_must_leave_finite_weights(
     monkeypatch.setattr(
         loop, "make_optimizers", lambda network, *_: [Spoiling(network.parameters(), lr=0.1)]
     )
-    with pytest.raises(TrainingError, match=r"weights `.*` are no longer finite after epoch 1"):
+    with pytest.raises(TrainingError, match=r"epoch 1: the weights `.*` are not finite"):
         train(make_spec(data, tmp_path, epochs=1, batch_size=1024))
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e10])
+def test_a_learning_rate_far_too_large_gives_no_model(
+    data: Path, tmp_path: Path, rate: float
+) -> None:
+    spec = make_spec(data, tmp_path, learning_rate=rate)
+    with pytest.raises(TrainingError, match=r"^training diverged, no epoch is above chance: epoch"):
+        train(spec)
+    assert not (tmp_path / FINAL).exists()
+
+
+def test_no_validated_epoch_above_chance(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Validation, "chance", lambda _: 0.15)
+    scripted(monkeypatch, [0.1, 0.15, 0.9])
+    stopping = EarlyStopping("recall@3", patience=2)
+    with pytest.raises(TrainingError) as caught:
+        train(make_spec(data, tmp_path, epochs=2, early_stopping=stopping))
+    assert str(caught.value) == (
+        "training diverged, no epoch is above chance: recall@3 of the validation split is 0.15, "
+        "and a random order of the items has 0.15; lower training.learning_rate or raise "
+        "loss.temperature"
+    )
+
+
+def test_diverged_after_a_good_epoch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is that of the best epoch, without a refit; and so it is when it is resumed."""
+    one = make_spec(data, tmp_path / "one", epochs=1)
+    train(dataclasses.replace(one, all_path=one.fit_path))
+    monkeypatch.setattr(Validation, "chance", lambda _: 0.15)
+    scripted(monkeypatch, [0.5, 0.1])
+    stopping = EarlyStopping("recall@3", patience=1, refit=True)
+    spec = make_spec(data, tmp_path / "x", epochs=9, early_stopping=stopping)
+    progress = train(spec)
+    assert (progress.diverged, progress.best_epoch, len(progress.history)) == (True, 1, 2)
+    assert_equal(final(tmp_path / "x"), final(tmp_path / "one"))
+    again = dataclasses.replace(spec, training=dataclasses.replace(spec.training, resume=True))
+    assert train(again).diverged
+
+
+def test_diverged_without_validation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is that of the last good epoch."""
+    one = make_spec(data, tmp_path / "one", epochs=1)
+    train(one)
+    check, calls = loop.check_network, iter(range(9))
+
+    def second_time(*arguments: Any) -> None:
+        check(*arguments)
+        if next(calls):
+            raise loop.DivergenceError("as the test wants")
+
+    monkeypatch.setattr(loop, "check_network", second_time)
+    spec = make_spec(data, tmp_path / "x", epochs=9)
+    progress = train(spec)
+    assert (progress.diverged, progress.epoch, len(progress.history)) == (True, 1, 1)
+    assert_equal(final(tmp_path / "x"), final(tmp_path / "one"))
+
+
+def test_a_refit_that_diverges_leaves_the_validated_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, calls = loop.check_network, iter(range(9))
+
+    def second_time(*arguments: Any) -> None:
+        check(*arguments)
+        if next(calls):
+            raise loop.DivergenceError("as the test wants")
+
+    one = make_spec(data, tmp_path / "one", epochs=1)
+    train(dataclasses.replace(one, all_path=one.fit_path))
+    monkeypatch.setattr(loop, "check_network", second_time)
+    stopping = EarlyStopping("recall@3", refit=True)
+    spec = make_spec(data, tmp_path / "x", epochs=1, early_stopping=stopping)
+    assert train(spec).diverged
+    assert_equal(final(tmp_path / "x"), final(tmp_path / "one"))
 
 
 def test_gradients_are_clipped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

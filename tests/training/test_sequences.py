@@ -162,3 +162,18 @@ def test_mistakes(events: DataFrame) -> None:
         gru4rec().fit(events.selectExpr("*", "1 AS label"))
     with pytest.raises(DataError, match="no user of train has two events"):
         gru4rec().fit(events.where("timestamp = 0"))
+
+
+def test_events_of_weight_zero_teach_nothing(events: DataFrame, queries: DataFrame) -> None:
+    """Users go round the other way too, without weight; equal weights are no weights."""
+    back = events.selectExpr("user_id + 60", "-item_id % 9 + 8", "timestamp", "position + 2000")
+    mixed = events.selectExpr("*", "2 AS worth").union(back.selectExpr("*", "0 AS worth"))
+    model = gru4rec(**WINDOWS, weight_col="worth").fit(mixed)
+    found = {row["query_id"]: row["recommended"] for row in model.transform(queries).collect()}
+    assert {item: given[0]["item_id"] for item, given in found.items()} == {
+        item: (item + 1) % ITEMS for item in range(ITEMS)
+    }
+    with pytest.raises(ValueError, match=r"loss\.weight_col must be left out with training\.sess"):
+        gru4rec(**SIDE_BY_SIDE, weight_col="worth").fit(mixed)
+    with pytest.raises(DataError, match="train has no column `wort`"):
+        gru4rec(**WINDOWS, weight_col="wort").fit(mixed)

@@ -76,3 +76,57 @@ def test_validation_leaves_out_seen_items_and_counts_a_seen_target_as_a_miss() -
 def test_a_target_that_is_no_candidate_is_a_miss() -> None:
     assert measure("recall@9", [1, 0, 2]) == pytest.approx(1 / 3)
     assert measure("recall@9", [4, 3, 5], candidates=torch.tensor([2, 4])) == pytest.approx(1 / 3)
+
+
+def chance(metric: str, targets: list[int], items: int = 10, **more: Tensor) -> float | None:
+    """Chance for queries with one relevant item each; items begin at 2."""
+    tensors = {
+        "queries": torch.arange(len(targets))[:, None],
+        "targets": torch.tensor(targets),
+        "target_offsets": torch.arange(len(targets) + 1),
+        "candidates": torch.arange(2, items + 2),
+        **more,
+    }
+    return Validation(tensors, metric).chance()
+
+
+def test_chance_by_hand() -> None:
+    targets = [3] * 100
+    assert chance("recall@2", targets) == pytest.approx(2 / 10)
+    assert chance("ndcg@2", targets) == pytest.approx((1 + 1 / np.log2(3)) / 10)
+    # Half of the relevant items are not among those that are ranked.
+    assert chance("recall@2", [3, 99] * 50) == pytest.approx(1 / 10)
+    # Five items are not ranked, because they were seen.
+    seen = {"seen": torch.arange(500) % 5 + 4, "seen_offsets": torch.arange(101) * 5}
+    assert chance("recall@2", targets, **seen) == pytest.approx(2 / 5)
+
+
+def test_chance_of_many_relevant_items_is_what_random_orders_give() -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.arange(4000) % 3 + 1
+    targets = torch.cat([torch.randperm(12, generator=generator)[:n] + 2 for n in counts])
+    scores = torch.rand((4000, 12), generator=generator)
+
+    class Random(torch.nn.Module):
+        def encode_users(self, features: Tensor) -> Tensor:
+            return scores[features[:, 0]]
+
+        def encode_items(self, features: Tensor) -> Tensor:
+            return torch.eye(12)[features[:, 0] - 2]
+
+    tensors = {
+        "queries": torch.arange(4000)[:, None],
+        "targets": targets,
+        "target_offsets": torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]),
+        "candidates": torch.arange(2, 14),
+    }
+    for metric in ("recall@3", "ndcg@3"):
+        validation = Validation(tensors, metric)
+        found = validation.measure(Random(), torch.arange(14)[:, None])
+        assert validation.chance() == pytest.approx(found, rel=0.05)
+
+
+def test_no_chance_where_a_split_cannot_tell() -> None:
+    assert chance("recall@2", [3] * 99) is None
+    assert chance("recall@10", [3] * 100) is None
+    assert chance("recall@9", [3] * 100) == pytest.approx(0.9)

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.transforms import (
+    Core,
     Split,
     add_history,
     last_basket,
@@ -47,12 +48,17 @@ def queries(frame: DataFrame) -> dict[int, tuple[list[str], list[str]]]:
     return {row["query_id"]: (row["history"], row["relevant"]) for row in frame.collect()}
 
 
+def parts(split: Split) -> dict[str, tuple[int, int]]:
+    return {row["part"]: (row["events"], row["marked"]) for row in split.parts.collect()}
+
+
 def check_relations(split: Split, events: DataFrame) -> None:
     train, test = positions(split.train), positions(split.test)
     assert train | test == positions(events) and not train & test
     marked = positions(split.train.where("is_validation"))
     assert positions(split.validation) == marked
     assert split.train.where("is_validation is null").isEmpty()
+    assert parts(split) == {"train": (len(train), len(marked)), "test": (len(test), 0)}
 
 
 def test_last_n(events: DataFrame) -> None:
@@ -90,14 +96,57 @@ def test_temporal(events: DataFrame) -> None:
         7: (["p", "q", "r"], ["s"]),
         0: (["p", "q", "r", "s"], ["t"]),
         3: (["p"], ["q"]),
+        4: ([], ["z"]),
     }
-    # c is only seen from 40 on and stays in train; nobody has two train events.
-    assert positions(split.train) == {9, 1, 4}
+    # Nobody has two train events, and c, who begins at 40, has none.
+    assert positions(split.train) == {9, 1}
     assert queries(split.validation) == {}
 
 
-def test_temporal_tests_new_users_when_asked(events: DataFrame) -> None:
-    conf = SplitBy("temporal", test_from=30, validation_from=15, new_users="test")
+def test_temporal_leaves_new_users_out_when_asked(events: DataFrame) -> None:
+    split = temporal(events, COLUMNS, test_from=30, validation_from=15, new_users="drop")
+    assert positions(split.test) == {0}
+    # b begins in the validation range: its event is marked, but no query is made of it.
+    assert positions(split.train.where("is_validation")) == {2, 5, 7, 1, 3}
+    assert queries(split.validation)[7] == (["p", "q", "r"], ["s"])
+    assert positions(split.validation) == {2, 5, 7}
+    assert positions(split.train) == {9, 2, 5, 7, 1, 3}
+    assert parts(split) == {"train": (6, 5), "test": (1, 0), "users who are new in test": (1, 0)}
+
+
+def test_a_core_does_not_know_the_test(spark: SparkSession) -> None:
+    """`hot` is asked for three times in the test, but occurs once in train; `x` is in both."""
+    rows = [
+        *[("a", "x", 1, 0, 1), ("a", "hot", 2, 1, 2), ("a", "x", 3, 2, 3), ("a", "hot", 9, 3, 4)],
+        *[("b", "x", 1, 4, 1), ("b", "y", 2, 5, 2), ("b", "hot", 9, 6, 3), ("b", "x", 9, 7, 3)],
+        *[("c", "y", 3, 8, 1), ("d", "x", 9, 9, 1)],
+    ]
+    events = spark.createDataFrame(rows, SCHEMA)
+    items = temporal(events, COLUMNS, test_from=9, core=Core(min_item_events=2))
+    assert positions(items.train) == {0, 2, 4, 5, 8}
+    # Histories keep what the user did. `d` is new, and `x` is inside.
+    assert queries(items.test) == {7: (["x", "y", "hot"], ["x"]), 9: ([], ["x"])}
+    assert queries(items.validation) == {2: (["x", "hot"], ["x"]), 5: (["x"], ["y"])}
+    outside = "users or items with too few events in train"
+    assert parts(items) == {"train": (5, 2), "test": (2, 0), outside: (3, 0)}
+    users = temporal(events, COLUMNS, test_from=9, core=Core(min_user_events=2))
+    assert positions(users.train) == {0, 1, 2, 4, 5}
+    assert positions(users.test) == {3, 6, 7}
+
+    basket = last_basket(events, COLUMNS, core=Core(min_item_events=2))
+    # The last basket of b is {hot, x}; `hot` is outside, and the only item of a's last basket.
+    assert baskets(basket.test) == {("b", 7): (9, ["x", "y"], ["x"])}
+
+
+def test_validation_is_the_last_train_event_that_a_core_leaves(spark: SparkSession) -> None:
+    rows = [("a", item, at, at, at) for at, item in enumerate(["x", "x", "y", "rare", "x"])]
+    rows += [("b", "x", 1, 10, 1), ("b", "y", 2, 11, 2), ("b", "x", 3, 12, 3)]
+    split = leave_one_out(spark.createDataFrame(rows, SCHEMA), COLUMNS, Core(min_item_events=2))
+    assert queries(split.validation) == {2: (["x", "x"], ["y"]), 11: (["x"], ["y"])}
+
+
+def test_temporal_tests_new_users(events: DataFrame) -> None:
+    conf = SplitBy("temporal", test_from=30, validation_from=15)
     split = conf.split(events, COLUMNS)
     check_relations(split, events)
     assert queries(split.test) == {0: (["p", "q", "r", "s"], ["t"]), 4: ([], ["z"])}
@@ -109,8 +158,8 @@ def test_temporal_tests_new_users_when_asked(events: DataFrame) -> None:
 def test_temporal_validation_range(events: DataFrame) -> None:
     split = temporal(events, COLUMNS, test_from=30, validation_from=15)
     check_relations(split, events)
-    assert positions(split.test) == {0}
-    assert positions(split.validation) == {2, 5, 7}
+    assert positions(split.test) == {0, 4}
+    assert positions(split.validation) == {2, 5, 7, 1, 3}
     assert queries(split.validation)[7] == (["p", "q", "r"], ["s"])
 
 
@@ -157,4 +206,4 @@ def test_mistakes_are_named(events: DataFrame) -> None:
     with pytest.raises(ConfigError, match="not before"):
         temporal(events, COLUMNS, test_from=10, validation_from=10)
     with pytest.raises(ConfigError, match="new_users"):
-        temporal(events, COLUMNS, test_from=10, new_users="drop")  # type: ignore[arg-type]
+        temporal(events, COLUMNS, test_from=10, new_users="train")  # type: ignore[arg-type]

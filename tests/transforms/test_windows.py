@@ -2,6 +2,7 @@
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
@@ -42,6 +43,15 @@ def test_rows_without_item_are_left_out(spark: SparkSession) -> None:
     schema = "user_id string, item_id string, timestamp long, position long"
     found = item_windows(spark.createDataFrame(rows, schema), Columns(), 5).collect()
     assert [row["window"] for row in found] == [["a", "b"]]
+
+
+def test_weights_stand_beside_their_items(spark: SparkSession) -> None:
+    frame = events(spark, {"u": "abcde", "v": "z"}).withColumn("worth", F.col("position") * 0.5)
+    found = item_windows(frame, Columns(), 3, F.col("worth")).collect()
+    assert sorted(("".join(row["window"]), row["weights"]) for row in found) == [
+        ("ab", [0.0, 0.5]),
+        ("bcde", [0.5, 1.0, 1.5, 2.0]),
+    ]
 
 
 def test_mistakes(spark: SparkSession) -> None:

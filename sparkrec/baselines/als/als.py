@@ -10,7 +10,7 @@ Limits: the driver and every Python worker hold the item vectors in memory, 4 * 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pyspark.ml import recommendation
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from sparkrec.baselines.als import _mllib as mllib
+from sparkrec.bounds import Bounds, CountOrZero, Decay, Weight, check_bounds
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import DataError
@@ -80,33 +81,24 @@ class ALSConfig:
         Number of the latest known events of the history that are used; 0 for all.
     """
 
-    rank: int = 64
-    reg_param: float = 0.1
-    alpha: float = 1.0
-    max_iter: int = 10
+    rank: Annotated[int, Bounds(1, 10_000)] = 64
+    reg_param: Annotated[float, Bounds(0, 1_000_000, above=True)] = 0.1
+    alpha: Weight = 1.0
+    max_iter: Annotated[int, Bounds(1, 10_000)] = 10
     implicit_prefs: bool = True
     nonnegative: bool = False
     rating_col: str | None = None
     duplicates: Literal["sum", "once"] = "sum"
-    checkpoint_interval: int = 10
-    num_user_blocks: int = 10
-    num_item_blocks: int = 10
+    checkpoint_interval: Annotated[int, Bounds(-1, 2**31 - 1)] = 10
+    num_user_blocks: Annotated[int, Bounds(1, 100_000)] = 10
+    num_item_blocks: Annotated[int, Bounds(1, 100_000)] = 10
     fold_in: Literal["factors", "history"] = "factors"
-    decay: float = 1.0
-    max_history: int = 0
+    decay: Decay = 1.0
+    max_history: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        for name in ("rank", "max_iter", "num_user_blocks", "num_item_blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.reg_param <= 0:
-            raise ValueError("reg_param must be above 0; else a short history has many solutions")
-        for name in ("alpha", "max_history"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
-        if not 0 < self.decay <= 1:
-            raise ValueError("decay must be above 0 and at most 1")
-        if self.checkpoint_interval < 1 and self.checkpoint_interval != -1:
+        check_bounds(self)
+        if self.checkpoint_interval == 0:
             raise ValueError("checkpoint_interval must be at least 1, or -1 for never")
         for name, known in (("duplicates", ("sum", "once")), ("fold_in", ("factors", "history"))):
             if getattr(self, name) not in known:

@@ -20,7 +20,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkrec.baselines.item_to_item._gather import gathered, order_columns
+from sparkrec.baselines.item_to_item._gather import WEIGHT, gathered, order_columns
 from sparkrec.baselines.item_to_item._user_rows import How, Numbers, UserRows
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
@@ -48,6 +48,7 @@ def spread(
     seed: int = 0,
     measure: Callable[[UserRows], Scores] | None = None,
     partition_events: int = _PARTITION_EVENTS,
+    weight: str | None = None,
 ) -> DataFrame:
     """Send the row of every user to each item block that contains one of the user's items.
 
@@ -72,6 +73,8 @@ def spread(
     partition_events
         Approximate number of events in a partition. It limits the memory of a task (60 bytes per
         event).
+    weight
+        Column of the weight of an event; rows then have weights.
 
     Returns
     -------
@@ -84,6 +87,9 @@ def spread(
     wanted = [columns.user, columns.item]
     if how == "recent":
         wanted += order_columns(events, columns)
+    chosen = [F.col(f"`{name}`") for name in wanted]
+    if weight is not None:
+        chosen.append(F.col(f"`{weight}`").cast("double").alias(WEIGHT))
     user, item = F.col(f"`{columns.user}`"), F.col(f"`{columns.item}`")
     parts = _multiple(int(catalogue.counts.sum()) / partition_events, slots(spark))
     shared = spark.sparkContext.broadcast((catalogue, assign_blocks(catalogue, blocks)))
@@ -101,7 +107,7 @@ def spread(
                 yield _message(block, source, first, message.to_bytes())
 
     return (
-        events.select(*[F.col(f"`{name}`") for name in wanted])
+        events.select(*chosen)
         .where(user.isNotNull() & item.isNotNull())
         .repartition(parts, user)
         .mapInArrow(run, _MESSAGES)

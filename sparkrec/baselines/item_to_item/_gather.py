@@ -12,6 +12,8 @@ from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.io.tables import NUMBER_TYPES
 
+WEIGHT = "_sr_weight"
+
 
 def order_columns(events: DataFrame, columns: Columns) -> list[str]:
     """The columns by which events are ordered.
@@ -57,10 +59,14 @@ def gathered(
             "train has an item that was not in it when its items were counted, so it gives "
             "different rows each time it is computed; persist it or write it first"
         )
+    weights = None
+    if WEIGHT in table.column_names:
+        weights = table.column(WEIGHT).to_numpy()
+        table = table.drop_columns([WEIGHT])
     order = [_sortable(column) for column in table.columns[2:]]
     timestamps, positions = (*order, None, None)[:2]
     return user_rows(
-        table.column(0), items, len(catalogue), timestamps, positions, max_items, how, seed
+        table.column(0), items, len(catalogue), timestamps, positions, max_items, how, seed, weights
     )
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from sparkrec.baselines.item_to_item._blocks import Block, Found, Scores
 from sparkrec.baselines.item_to_item._user_rows import Ints, Numbers, UserRows
 from sparkrec.baselines.item_to_item.model import ItemToItemConfig
+from sparkrec.bounds import Bounds, Count, CountOrZero, Decay, Power
 from sparkrec.compiled import compiled
 from sparkrec.retrieval.search.heap import push, sort
 
@@ -44,31 +45,30 @@ class ItemCFConfig(ItemToItemConfig):
         Minimum number of common users of a pair.
     task_memory_mb
         Memory in MB for the sums and rows of a task, see `ItemCF`.
+    weight_col
+        Column of the weight of an event, such as the `rating` that jobs/prepare.py writes for types
+        of events; for `cosine` and `jaccard`. The weights of a user's events with an item are
+        summed; events with the weight 0 are left out. By default an item of a user has weight 1.
     """
 
     similarity: Literal["cosine", "conditional", "jaccard", "lift"] = "cosine"
     user_weight: bool | None = None
-    shrinkage: float = 0.0
-    popularity_damping: float = 0.0
+    shrinkage: Annotated[float, Bounds(0, 1_000_000_000)] = 0.0
+    popularity_damping: Power = 0.0
     directed: bool = False
-    max_distance: int = 0
-    distance_decay: float = 1.0
-    max_items_per_user: int = 1000
-    min_cooccurrence: int = 1
-    task_memory_mb: int = 512
+    max_distance: CountOrZero = 0
+    distance_decay: Decay = 1.0
+    max_items_per_user: CountOrZero = 1000
+    min_cooccurrence: Count = 1
+    task_memory_mb: Annotated[int, Bounds(1, 2**20)] = 512
+    weight_col: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.weight_col is not None and self.similarity not in ("cosine", "jaccard"):
+            raise ValueError("weight_col must be left out with similarity conditional and lift")
         if self.similarity not in ("cosine", "conditional", "jaccard", "lift"):
             raise ValueError("similarity must be cosine, conditional, jaccard or lift")
-        for name in ("shrinkage", "popularity_damping", "max_distance", "max_items_per_user"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
-        if not 0 < self.distance_decay <= 1:
-            raise ValueError("distance_decay must be above 0 and at most 1")
-        for name in ("min_cooccurrence", "task_memory_mb"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
 
     @property
     def weighted(self) -> bool:
@@ -107,9 +107,11 @@ class CoOccurrence:
     chunk_items: int
 
     def measure(self, rows: UserRows) -> Scores:
-        """[1 + 2 * items]: total user weight; then for each item its users, and their weight."""
+        """[1 + 2 * items]: total user weight; then for each item its users, and d(i)."""
         weights = self._user_weights(rows)
         of_entries = np.repeat(weights, rows.lengths)
+        if len(rows.weights):
+            of_entries = of_entries * rows.weights**2
         users = np.bincount(rows.items, minlength=self.num_items)
         weight = np.bincount(rows.items, of_entries, minlength=self.num_items)
         return np.concatenate([[weights.sum()], users, weight])
@@ -134,6 +136,7 @@ class CoOccurrence:
                 rows.items,
                 *_entries(rows.indptr, rows.items, place, len(block.items)),
                 self._user_weights(rows),
+                rows.weights,
                 self._distance_weights(rows),
                 self.config.directed,
                 self.config.counting,
@@ -219,6 +222,7 @@ def _neighbours(
     entries: Ints,
     users: Numbers,
     user_weights: Scores,
+    item_weights: Scores,
     distance_weights: Scores,
     directed: bool,
     counting: bool,
@@ -241,6 +245,7 @@ def _neighbours(
     num_items = sums.shape[1]
     width = found.shape[1]
     flat = len(distance_weights) == 0
+    even = len(item_weights) == 0
     touched = np.empty(num_items, np.int32)
     for i in range(len(own)):
         row = sums[i % sums.shape[0]]
@@ -254,9 +259,9 @@ def _neighbours(
         size = num_items if every else 0
         for e in range(begins[i], begins[i + 1]):
             user, entry = users[e], entries[e]
-            weight = user_weights[user]
+            weight = user_weights[user] if even else user_weights[user] * item_weights[entry]
             start, stop = indptr[user], indptr[user + 1]
-            if every and flat and not counting:
+            if every and flat and even and not counting:
                 for other in range(start, stop):
                     row[items[other]] += weight
                 continue
@@ -268,7 +273,8 @@ def _neighbours(
                 if not every and row[j] == 0.0:
                     touched[size] = j
                     size += 1
-                row[j] += weight if flat else weight * distance_weights[abs(other - entry)]
+                added = weight if flat else weight * distance_weights[abs(other - entry)]
+                row[j] += added if even else added * item_weights[other]
                 if counting:
                     count[j] += 1.0
         if not last:

@@ -5,7 +5,7 @@ once by numpy; repeated items are removed, and long rows are cut. Rows are sent 
 numpy buffers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from sparkrec.splitmix64 import Words, mixed
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
 Bits = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float64]
 Order = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 How = Literal["recent", "sampled"]
@@ -37,10 +38,13 @@ class UserRows:
         int64 [users + 1]: the items of user u are items[indptr[u] : indptr[u + 1]].
     items
         int32: item numbers from 0 (positions in the catalogue), distinct within a user.
+    weights
+        float64, the weight of each of `items`, or empty if all have the same weight.
     """
 
     indptr: Ints
     items: Numbers
+    weights: Weights = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -53,14 +57,19 @@ class UserRows:
     def slice(self, start: int, stop: int) -> "UserRows":
         """The users from `start` to before `stop`."""
         first, last = self.indptr[start], self.indptr[stop]
-        return UserRows(self.indptr[start : stop + 1] - first, self.items[first:last])
+        indptr = self.indptr[start : stop + 1] - first
+        return UserRows(indptr, self.items[first:last], self.weights[first:last])
 
     def take(self, users: Ints) -> "UserRows":
         """The rows of some users."""
         indptr = np.concatenate([[0], np.cumsum(self.lengths[users])]).astype(np.int64)
         items = np.empty(indptr[-1], np.int32)
         _copy_rows(self.indptr, self.items, users, indptr, items)
-        return UserRows(indptr, items)
+        weights = np.empty(0)
+        if len(self.weights):
+            weights = np.empty(indptr[-1])
+            _copy_rows(self.indptr, self.weights, users, indptr, weights)
+        return UserRows(indptr, items, weights)
 
     def of_block(self, block_of: Numbers, block: int) -> "UserRows":
         """The rows of the users who have an item of a block; `block_of` is int32 [items]."""
@@ -73,14 +82,21 @@ class UserRows:
             return parts[0]
         lengths = [np.zeros(1, np.int64), *[part.lengths for part in parts]]
         items = [np.empty(0, np.int32), *[part.items for part in parts]]
-        return cls(np.cumsum(np.concatenate(lengths)), np.concatenate(items))
+        weights = [np.empty(0), *[part.weights for part in parts]]
+        return cls(
+            np.cumsum(np.concatenate(lengths)), np.concatenate(items), np.concatenate(weights)
+        )
 
     def to_bytes(self) -> bytes:
-        """Serialise: two int64 (users, items), lengths as uint32, items as uint16 or int32."""
+        """Serialise: two int64 (users, items), lengths as uint32, items as uint16 or int32.
+
+        Weights follow as float64, if there are any.
+        """
         small = len(self.items) == 0 or int(self.items.max()) < 2**16
         header = np.array([len(self), len(self.items)], np.int64)
         items = self.items.astype(np.uint16) if small else self.items
-        return header.tobytes() + self.lengths.astype(np.uint32).tobytes() + items.tobytes()
+        parts = (header, self.lengths.astype(np.uint32), items, self.weights)
+        return b"".join(part.tobytes() for part in parts)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "UserRows":
@@ -89,8 +105,14 @@ class UserRows:
         indptr = np.zeros(users + 1, np.int64)
         np.cumsum(np.frombuffer(content, np.uint32, users, 8 * _HEADER), out=indptr[1:])
         start = 8 * _HEADER + 4 * users
-        kind = np.uint16 if len(content) - start == 2 * size else np.int32
-        return cls(indptr, np.frombuffer(content, kind, size, start).astype(np.int32))
+        # 2 or 4 bytes for an item, and 8 more for its weight.
+        width = (len(content) - start) // max(size, 1)
+        weights = np.empty(0)
+        if width > 4:
+            # Copied, because they may begin at any byte.
+            weights = np.frombuffer(content, np.float64, size, len(content) - 8 * size).copy()
+        kind = np.uint16 if width in (2, 10) else np.int32
+        return cls(indptr, np.frombuffer(content, kind, size, start).astype(np.int32), weights)
 
 
 def user_rows(
@@ -102,6 +124,7 @@ def user_rows(
     max_items: int | None = None,
     how: How = "recent",
     seed: int = 0,
+    weights: Weights | None = None,
 ) -> UserRows:
     """Make the rows of all users of some events; users are in the order of their ids.
 
@@ -121,6 +144,8 @@ def user_rows(
         user id and the item; the items of a row are then ordered by item number.
     seed
         Seed of the sample.
+    weights
+        Weight of each event. The weight of an item is the sum over the user's events with it.
     """
     encoded = users.dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
@@ -134,10 +159,22 @@ def user_rows(
     ends = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(by_id)))])
     cap = max_items if max_items is not None and how == "recent" else len(order)
     rows = UserRows(*_last_of_each(ends, items[order], num_items, cap))
-    if how == "recent" or max_items is None:
+    if how == "sampled" and max_items is not None:
+        ids = encoded.dictionary.take(pa.array(by_id)).to_pandas()
+        rows = _sampled(rows, pd.util.hash_array(ids.to_numpy()), max_items, seed)
+    if weights is None:
         return rows
-    ids = encoded.dictionary.take(pa.array(by_id)).to_pandas()
-    return _sampled(rows, pd.util.hash_array(ids.to_numpy()), max_items, seed)
+    return replace(rows, weights=_summed(rows, codes, items, weights, num_items))
+
+
+def _summed(
+    rows: UserRows, users: Ints, items: Numbers, weights: Weights, num_items: int
+) -> Weights:
+    """The weight of every item of the rows, summed over events with a user's number and an item."""
+    pairs, of_event = np.unique(users * num_items + items, return_inverse=True)
+    sums = np.bincount(of_event, weights, minlength=len(pairs)).astype(np.float64)
+    wanted = np.repeat(np.arange(len(rows)), rows.lengths) * num_items + rows.items
+    return sums[np.searchsorted(pairs, wanted)]
 
 
 def _packed(keys: list[Order]) -> list[Order]:
@@ -205,7 +242,9 @@ def _last_of_each(
 
 
 @compiled
-def _copy_rows(indptr: Ints, items: Numbers, users: Ints, target: Ints, out: Numbers) -> None:
+def _copy_rows(
+    indptr: Ints, items: Numbers | Weights, users: Ints, target: Ints, out: Numbers | Weights
+) -> None:
     for row in range(len(users)):
         start = indptr[users[row]]
         for i in range(target[row + 1] - target[row]):

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import Count, Decay, TopK, check_bounds
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.retrieval.answering.neighbours import (
     NeighbourSearcher,
@@ -45,18 +46,14 @@ class ItemToItemConfig:
     """
 
     trigger: Literal["last", "history"] = "history"
-    decay: float = 0.6
-    max_history: int = 50
-    num_neighbours: int = 100
+    decay: Decay = 0.6
+    max_history: Count = 50
+    num_neighbours: TopK = 100
 
     def __post_init__(self) -> None:
         if self.trigger not in ("last", "history"):
             raise ValueError("trigger must be last or history")
-        if not 0 < self.decay <= 1:
-            raise ValueError("decay must be above 0 and at most 1")
-        for name in ("max_history", "num_neighbours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        check_bounds(self)
 
 
 class ItemToItemModel(ConfigParams, RetrievalModel):

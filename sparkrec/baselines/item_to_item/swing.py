@@ -14,7 +14,7 @@ ignored.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from pyspark.sql import DataFrame
 from sparkrec.baselines.item_to_item._blocks import collect_neighbours, count_blocks, solve, spread
 from sparkrec.baselines.item_to_item._swing_kernel import UserPairs
 from sparkrec.baselines.item_to_item.model import ItemToItemConfig, ItemToItemModel
+from sparkrec.bounds import Bounds, Power
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.io.tables import KEY_TYPES, require_columns
@@ -57,23 +58,12 @@ class SwingConfig(ItemToItemConfig):
         Memory in MB for the rows of a task, see `Swing`.
     """
 
-    alpha: float = 1.0
-    smoothing: float = 0.0
-    exponent: float = 0.5
-    max_users_per_item: int = 1000
-    max_items_per_user: int = 1000
-    task_memory_mb: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("alpha", "smoothing"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
-        for name in ("max_users_per_item", "max_items_per_user"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2")
-        if self.task_memory_mb < 1:
-            raise ValueError("task_memory_mb must be at least 1")
+    alpha: Annotated[float, Bounds(0, 1_000_000_000)] = 1.0
+    smoothing: Annotated[float, Bounds(0, 1_000_000_000)] = 0.0
+    exponent: Power = 0.5
+    max_users_per_item: Annotated[int, Bounds(2, 2**31 - 1)] = 1000
+    max_items_per_user: Annotated[int, Bounds(2, 2**31 - 1)] = 1000
+    task_memory_mb: Annotated[int, Bounds(1, 2**20)] = 512
 
 
 class SwingModel(ItemToItemModel):

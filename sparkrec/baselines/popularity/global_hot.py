@@ -1,18 +1,21 @@
 """Global Hot: the most frequent items of train, for all users or for the users of a segment.
 
 It is the reference for every other model: one that is not clearly better has learned nothing about
-the user. Recent events can have more weight (`window`, `half_life`). Users can be divided into
-segments by columns of the users table (`segment`), which helps for users without a history.
+the user. Recent events can have more weight (`window`, `half_life`), and so can types of events
+(`weight_col`). Users can be divided into segments by columns of the users table (`segment`), which
+helps for users without a history.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from sparkrec.bounds import Bounds, Length, check_bounds
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.errors import ConfigError, DataError
@@ -25,13 +28,17 @@ from sparkrec.retrieval.answering.rankings import (
     SegmentRankings,
 )
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.transforms.weights import check_weights
 
 _UNITS = "_sr_units"
 _PLACE = "_sr_place"
 _DAY = 86_400
-# Weights are summed as integer multiples of 2^-30, so that a sum does not depend on the order in
-# which Spark adds. This is enough for 30 half-lives, and for 8 billion events of an item.
+# Weights are summed as integer multiples of 2^-30 of the largest weight, so that a sum does not
+# depend on the order in which Spark adds. This is enough for 30 half-lives, and for 8 billion
+# events of an item.
 _ONE = 1 << 30
+
+_DAYS = Bounds(0, 1_000_000, above=True)
 
 
 @dataclass(frozen=True)
@@ -54,20 +61,20 @@ class GlobalHotConfig:
     segment_length
         Maximum number of items in the list of a segment. The driver and every Python worker hold
         the lists of all segments in memory, at 16 bytes per item.
+    weight_col
+        Column of the weight of an event, such as the `rating` that jobs/prepare.py writes for types
+        of events. Items whose events all have the weight 0 are ranked last, by their count. null
+        gives all events the same weight.
     """
 
-    window: float | None = None
-    half_life: float | None = None
+    window: Annotated[float, _DAYS] | None = None
+    half_life: Annotated[float, _DAYS] | None = None
     segment: tuple[str, ...] = ()
-    segment_length: int = 1000
+    segment_length: Length = 1000
+    weight_col: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window", "half_life"):
-            days = getattr(self, name)
-            if days is not None and days <= 0:
-                raise ValueError(f"{name} must be above 0 days")
-        if self.segment_length < 1:
-            raise ValueError("segment_length must be at least 1")
+        check_bounds(self)
 
 
 class GlobalHotModel(RetrievalModel):
@@ -129,39 +136,46 @@ class GlobalHot(Retriever):
         catalogue = count_catalogue(dataset, self.get("item_col"))
         overall = Ranking.of(catalogue.counts.astype(np.float64), catalogue.order)
         events = dataset.where(F.col(self.get("item_col")).isNotNull())
-        units = F.lit(_ONE)
-        if self.get("window") is not None or self.get("half_life") is not None:
-            events, units = self._weighed(events)
-            recent = Ranking.of(self._weights(events, units, catalogue), catalogue.order)
-            overall = recent.only(recent.scores > 0).followed_by(overall)
+        units, one = F.lit(_ONE), float(_ONE)
+        if any(self.get(name) is not None for name in ("window", "half_life", "weight_col")):
+            events, units, one = self._weighed(events)
+            weighed = Ranking.of(self._weights(events, units, catalogue) / one, catalogue.order)
+            overall = weighed.only(weighed.scores > 0).followed_by(overall)
         lists: tuple[Ranking, ...] = ()
         segments: pa.Table | None = None
         if self.get("segment"):
-            lists, segments = self._segments(events, units, catalogue)
+            lists, segments = self._segments(events, units, one, catalogue)
         model = GlobalHotModel(SegmentRankings(catalogue, overall, lists, segments))
         model.users = self.users
         return self._copyValues(model)
 
-    def _weighed(self, events: DataFrame) -> tuple[DataFrame, Column]:
-        """The events inside the window, and the weight of each in units of 1 / _ONE."""
+    def _weighed(self, events: DataFrame) -> tuple[DataFrame, Column, float]:
+        """The events inside the window, the weight of each in units, and the units of a 1."""
         timestamp, window, half_life = map(self.get, ("timestamp_col", "window", "half_life"))
-        require_columns(events, {timestamp: NUMBER_TYPES}, "train, for window and half_life,")
-        latest = events.agg(F.max(timestamp)).head()
-        age = (F.lit(latest[0] if latest else None) - F.col(timestamp)) / _DAY
-        events = events.where(F.col(timestamp).isNotNull() if window is None else age < window)
-        weight = F.lit(1.0) if half_life is None else F.pow(F.lit(0.5), age / half_life)
-        return events, F.round(weight * _ONE).cast("long")
+        weight, one = F.lit(1.0), float(_ONE)
+        if self.get("weight_col") is not None:
+            largest = check_weights(events, self.get("weight_col")).largest
+            # A power of two, so that whole weights stay whole.
+            one = _ONE / 2.0 ** max(0, math.ceil(math.log2(largest)))
+            weight = F.col(f"`{self.get('weight_col')}`").cast("double")
+        if window is not None or half_life is not None:
+            require_columns(events, {timestamp: NUMBER_TYPES}, "train, for window and half_life,")
+            latest = events.agg(F.max(timestamp)).head()
+            age = (F.lit(latest[0] if latest else None) - F.col(timestamp)) / _DAY
+            events = events.where(F.col(timestamp).isNotNull() if window is None else age < window)
+            weight = weight if half_life is None else weight * F.pow(F.lit(0.5), age / half_life)
+        return events, F.round(weight * one).cast("long"), one
 
     def _weights(self, events: DataFrame, units: Column, catalogue: Catalogue) -> Doubles:
-        """[items]: the sum of the weights of each item's events."""
+        """[items]: the sum of the weights of each item's events, in units."""
         item = self.get("item_col")
         table = events.groupBy(item).agg(F.sum(units).alias(_UNITS)).toArrow()
         weights = np.zeros(len(catalogue))
-        weights[catalogue.numbers(table.column(item))] = table.column(_UNITS).to_numpy() / _ONE
+        weights[catalogue.numbers(table.column(item))] = table.column(_UNITS).to_numpy()
         return weights
 
     def _segments(
-        self, events: DataFrame, units: Column, catalogue: Catalogue
+        self, events: DataFrame, units: Column, one: float, catalogue: Catalogue
     ) -> tuple[tuple[Ranking, ...], pa.Table]:
         """The ranking of every segment, and the table of segments, one row each."""
         item, user, names = self.get("item_col"), self.get("user_col"), list(self.get("segment"))
@@ -183,7 +197,7 @@ class GlobalHot(Retriever):
             raise DataError(f"no event of train has a user with {', '.join(names)}")
         starts = np.flatnonzero(table.column(_PLACE).to_numpy() == 1)
         items = np.split(catalogue.numbers(table.column(item)), starts[1:])
-        scores = np.split(table.column(_UNITS).to_numpy() / _ONE, starts[1:])
+        scores = np.split(table.column(_UNITS).to_numpy() / one, starts[1:])
         return tuple(map(Ranking, items, scores)), table.select(names).take(starts)
 
 

@@ -9,22 +9,34 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec.columns import Columns
+from sparkrec.bounds import Rating, check_bounds
+from sparkrec.columns import Columns, check_column_names
 from sparkrec.datasets.prepared import check_bad_rows
-from sparkrec.datasets.raw.ranking import MICROS
-from sparkrec.datasets.raw.sources import CORRUPT, ORDER, Source, column, read_source, require
+from sparkrec.datasets.raw.ranking import BY, MICROS
+from sparkrec.datasets.raw.sources import (
+    CORRUPT,
+    ORDER,
+    Source,
+    column,
+    not_text,
+    read_source,
+    require,
+    undecoded,
+)
 from sparkrec.datasets.raw.timestamps import (
     TimestampOptions,
     check_pattern,
     to_micros,
     to_seconds,
 )
+from sparkrec.datasets.raw.where import WANTED, flag_wanted
 from sparkrec.errors import DataError
 from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
 
-STATUS, TEXT = "__status", "__text"
+STATUS, TEXT, LOST = "_sr_status", "_sr_text", "_sr_lost"
 GOOD = "good"
 OTHER_TYPE, OUT_OF_RANGE = "another event type", "outside start..end"
+NOTWANTED = "where is not true"
 
 _TIME_TYPES = (
     *NUMBER_TYPES,
@@ -79,9 +91,10 @@ class EventTypes:
 
     column: str
     keep: tuple[str, ...] = ()
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Rating] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if bool(self.keep) == bool(self.weights):
             raise ValueError("keep must list the types to keep, or weights give each its worth")
 
@@ -101,6 +114,13 @@ class EventsSource(Source):
         Names of the raw columns.
     timestamp
         Format of the raw timestamps.
+    order_by
+        Raw columns with the order of events that have the same time, the first one first: numbers
+        (also as text) or times. By default their order is that of the input.
+    where
+        A condition in Spark SQL on the raw columns, such as `Quantity > 0`. Rows for which it is
+        false or null are left out. The columns of a CSV are text: `try_cast(Price AS double) > 0`
+        reads one as a number that may have decimals.
     event_type
         Filter and weights by type of event.
     start
@@ -118,6 +138,8 @@ class EventsSource(Source):
 
     columns: RawColumns
     timestamp: TimestampOptions = field(default_factory=TimestampOptions)
+    order_by: tuple[str, ...] = ()
+    where: str | None = None
     event_type: EventTypes | None = None
     start: dt.date | dt.datetime | str | None = None
     end: dt.date | dt.datetime | str | None = None
@@ -127,6 +149,8 @@ class EventsSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.where is not None and not self.where.strip():
+            raise ValueError("where must be a condition, such as Quantity > 0")
         for name in ("start", "end"):
             if getattr(self, name) is not None:
                 try:
@@ -142,21 +166,24 @@ def parse_events(
 ) -> DataFrame:
     """Read raw events, name and cast their columns, and add a status to each row.
 
-    In addition to the configured columns there are `MICROS`, `ORDER`, `STATUS` (`GOOD`, the reason
-    to leave the row out, or what is wrong with it) and `TEXT` (the text of the row, for messages).
+    In addition to the configured columns there are `MICROS`, `ORDER`, `BY` (with `order_by`),
+    `STATUS` (`GOOD`, the reason to leave the row out, or what is wrong with it) and `TEXT` (the
+    text of the row, for messages).
     """
     key, raw, types = "input.events", source.columns, source.event_type
-    frame = read_source(spark, source, key, without)
+    frame = flag_wanted(read_source(spark, source, key, without), source.where, key)
     where = f"{key}: {source.name}"
     parts = {part: name for part, name in vars(raw).items() if name is not None}
     used = {f"columns.{part}": name for part, name in parts.items()}
     if types:
         used["event_type.column"] = types.column
+    used |= {f"order_by[{i}]": name for i, name in enumerate(source.order_by)}
     used |= {f"keep_columns[{i}]": name for i, name in enumerate(source.keep_columns)}
     require(frame, used, where)
     allowed = {"timestamp": _TIME_TYPES, "rating": _RATING_TYPES}
     for part, name in parts.items():
         require_columns(frame, {name: allowed.get(part, KEY_TYPES)}, where)
+    require_columns(frame, dict.fromkeys(source.order_by, _TIME_TYPES), where)
     check_pattern(spark, source.timestamp, f"{key}.timestamp")
 
     output: dict[str, Column] = {}
@@ -173,7 +200,7 @@ def parse_events(
             output[_name(names, "rating")] = worth[kind]
     taken = [*output, names.timestamp, names.position]
     for name in source.keep_columns:
-        if name in taken:
+        if name.lower() in map(str.lower, taken):
             raise DataError(
                 f"{key}.keep_columns: `{name}` is the name of a column that is written "
                 "anyway; rename one of them"
@@ -184,21 +211,41 @@ def parse_events(
                 "compared; carry its fields instead"
             )
         output[name] = column(name)
+    check_column_names(output, f"{where}: keep_columns")
     time_type = frame.schema[raw.timestamp].dataType
     output[MICROS] = to_micros(column(raw.timestamp), time_type, source.timestamp)
+    if source.order_by:
+        output[BY] = F.struct(
+            *(_orderable(frame, name).alias(f"by{i}") for i, name in enumerate(source.order_by))
+        )
 
     text = F.to_json(F.struct(*map(column, dict.fromkeys(used.values()))), _SHOW_NULLS)
     if CORRUPT in frame.columns:
         text = F.coalesce(F.col(CORRUPT), text)
     else:
         frame = frame.withColumn(CORRUPT, F.lit(None).cast("string"))
-    parsed = frame.select(
-        *(value.alias(name) for name, value in output.items()), CORRUPT, ORDER, text.alias(TEXT)
+    # In files of text, every value that is read shows the encoding; elsewhere ids must be text.
+    texts = (
+        used.values() if source.format == "csv" else [raw.user, raw.item, raw.session or raw.user]
     )
-    return parsed.withColumn(STATUS, _status(source, names, parts)).drop(CORRUPT)
+    parsed = frame.select(
+        *(value.alias(name) for name, value in output.items()),
+        CORRUPT,
+        undecoded(frame, dict.fromkeys(texts)).alias(LOST),
+        ORDER,
+        WANTED,
+        text.alias(TEXT),
+    )
+    return parsed.withColumn(STATUS, _status(source, names, parts)).drop(CORRUPT, LOST, WANTED)
 
 
 _SHOW_NULLS = {"ignoreNullFields": "false"}
+
+
+def _orderable(frame: DataFrame, name: str) -> Column:
+    text = isinstance(frame.schema[name].dataType, T.StringType)
+    # Text would put 10 before 9.
+    return column(name).try_cast("decimal(38,9)") if text else column(name)
 
 
 def _name(names: Columns, part: str) -> str:
@@ -216,6 +263,8 @@ def _key(frame: DataFrame, name: str, integer: bool) -> Column:
 
 def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Column:
     status = F.when(F.col(CORRUPT).isNotNull(), "another number of fields than the header")
+    status = status.when(F.col(LOST), not_text(source))
+    status = status.when(~F.col(WANTED), NOTWANTED)
     if source.event_type:
         wanted = F.col("event_type").isin(source.event_type.wanted)
         status = status.when(~F.coalesce(wanted, F.lit(False)), OTHER_TYPE)
@@ -224,6 +273,8 @@ def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Colu
             kind = "whole number as " if part in source.integer_ids else ""
             status = status.when(column(_name(names, part)).isNull(), f"no {kind}{part}")
     status = status.when(F.col(MICROS).isNull(), f"timestamp is not {source.timestamp.expected}")
+    for i, name in enumerate(source.order_by):
+        status = status.when(F.col(BY)[f"by{i}"].isNull(), f"no number as {name}")
     if "rating" in parts:
         rating = column(_name(names, "rating"))
         status = status.when(rating.isNull() | F.isnan(rating), "no number as rating")
@@ -256,7 +307,8 @@ def judge(
     rows = parsed.groupBy(STATUS).agg(F.count("*").alias("rows"), first.alias("first")).collect()
     counts = {row[STATUS]: int(row["rows"]) for row in rows}
     good = counts.pop(GOOD, 0)
-    left_out = {name: counts.pop(name) for name in (OTHER_TYPE, OUT_OF_RANGE) if name in counts}
+    reasons = (NOTWANTED, OTHER_TYPE, OUT_OF_RANGE)
+    left_out = {name: counts.pop(name) for name in reasons if name in counts}
     where = f"{key}: {source.name}"
     if counts:
         bad = [row for row in rows if row[STATUS] in counts]

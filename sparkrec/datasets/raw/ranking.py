@@ -4,8 +4,9 @@ Timestamps are stored in seconds, so `position` must contain the order within a 
 rank of the event by
 
 1. its time to the microsecond,
-2. its place in the input: files by path, rows by their place in the file,
-3. for a Spark table, which has no order of its rows, its columns from left to right.
+2. the columns of `order_by`, if the conf names any,
+3. its place in the input: files by path, rows by their place in the file,
+4. for a Spark table, which has no order of its rows, its columns from left to right.
 
 The same input gives the same positions in every run, with any number of cores, tasks or file
 blocks. Events are ranked within each hour, and the number of events in earlier hours is added. So
@@ -20,8 +21,8 @@ from pyspark.sql import functions as F
 
 from sparkrec.datasets.raw.sources import ORDER, column
 
-MICROS = "__micros"
-_HOUR = "__hour"
+MICROS, BY = "_sr_micros", "_sr_by"
+_HOUR, _START, _RANK = "_sr_hour", "_sr_start", "_sr_rank"
 _MICROS_OF_HOUR = 3_600_000_000
 
 
@@ -43,7 +44,8 @@ def rank(events: DataFrame, per_hour: dict[int, int], position: str) -> DataFram
     Parameters
     ----------
     events
-        Events with `MICROS` (time in microseconds) and `ORDER` (place in the input).
+        Events with `MICROS` (time in microseconds), `ORDER` (place in the input) and optionally
+        `BY` (a struct, compared from left to right).
     per_hour
         Output of `hours(events)`.
     """
@@ -52,15 +54,19 @@ def rank(events: DataFrame, per_hour: dict[int, int], position: str) -> DataFram
     starts = dict(zip(ascending, before, strict=False))
     offsets = events.sparkSession.createDataFrame(
         pa.table(
-            {_HOUR: pa.array(starts, pa.int64()), "__start": pa.array(starts.values(), pa.int64())}
+            {
+                _HOUR: pa.array(starts, pa.int64()),
+                _START: pa.array(starts.values(), pa.int64()),
+            }
         )
     )
-    rest = [column(name) for name in events.columns if name not in (MICROS, ORDER)]
-    within = Window.partitionBy(_HOUR).orderBy(F.col(MICROS), F.col(ORDER), *rest)
+    first = [name for name in (MICROS, BY, ORDER) if name in events.columns]
+    rest = [name for name in events.columns if name not in first]
+    within = Window.partitionBy(_HOUR).orderBy(*map(column, (*first, *rest)))
     return (
         events.withColumn(_HOUR, F.floor(F.col(MICROS) / _MICROS_OF_HOUR))
-        .withColumn("__rank", F.row_number().over(within))
+        .withColumn(_RANK, F.row_number().over(within))
         .join(F.broadcast(offsets), _HOUR)
-        .withColumn(position, F.col("__start") + F.col("__rank") - 1)
-        .drop(_HOUR, "__rank", "__start")
+        .withColumn(position, F.col(_START) + F.col(_RANK) - 1)
+        .drop(_HOUR, _RANK, _START)
     )

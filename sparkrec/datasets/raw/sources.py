@@ -8,7 +8,7 @@ rows of a catalog table have no order; their `ORDER` is null.
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
@@ -18,12 +18,20 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec.errors import DataError, StorageError
+from sparkrec.columns import RESERVED_PREFIX
+from sparkrec.errors import DataError, StorageError, shown
 from sparkrec.io import storage
 from sparkrec.read_errors import plain_path, unreadable_file
 
-ORDER = "__order"
-CORRUPT = "__corrupt"
+ORDER = "_sr_order"
+CORRUPT = "_sr_corrupt"
+
+_ENCODINGS = (
+    *("UTF-8", "US-ASCII", "ISO-8859-1"),
+    *("UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32", "UTF-32LE", "UTF-32BE"),
+)
+_LOST = "\ufffd"  # what Java decodes bytes to that are no character
+_DELIMITER = re.compile(r"\\t|[^\w\s\\\x00-\x1f\x7f]{1,4}|[ \t\x01-\x08]")
 
 _ORDER_TYPE = "struct<file:string,block:bigint,row:bigint>"
 _HEADER = re.compile(
@@ -41,11 +49,14 @@ class CsvOptions:
     header
         Whether the first line of each file names the columns. If not, they are `_c0`, `_c1`, ...
     delimiter
-        Character between the values, such as `"\\t"`.
+        Character between the values, such as `"\\t"`, or up to four signs, such as `||`.
     encoding
-        Encoding of the file, such as `ISO-8859-1`.
+        Encoding of the file: `UTF-8`, `US-ASCII`, `ISO-8859-1`, or, with `multiline: true`,
+        `UTF-16` or `UTF-32` (also with `LE` or `BE`). A row with bytes that are not text of this
+        encoding is a bad row; so is one that has the character U+FFFD, by which an earlier program
+        replaced such bytes.
     quote
-        Character around quoted values.
+        Character around quoted values; `""` if no value is quoted.
     multiline
         Whether a quoted value may contain line breaks. Such a file is read by a single task.
     null_values
@@ -58,6 +69,26 @@ class CsvOptions:
     quote: str = '"'
     multiline: bool = False
     null_values: tuple[str, ...] = ("", "NULL", "null", "\\N")
+
+    def __post_init__(self) -> None:
+        if self.encoding.upper() not in _ENCODINGS:
+            raise ValueError(
+                f"encoding must be one of {', '.join(_ENCODINGS)}, not {shown(self.encoding)}; "
+                "convert other files, such as with `iconv -f GBK -t UTF-8`"
+            )
+        if self.encoding.upper().startswith(("UTF-16", "UTF-32")) and not self.multiline:
+            raise ValueError(
+                f"encoding must be one whose line break is a single byte, or multiline: true be "
+                f"set; not {self.encoding}"
+            )
+        if len(self.quote) > 1 or re.search(r"[\w\s\x00]", self.quote):
+            raise ValueError(f'quote must be a single sign, or "", not {shown(self.quote)}')
+        quoted = self.quote and self.quote in self.delimiter
+        if not _DELIMITER.fullmatch(self.delimiter) or quoted:
+            raise ValueError(
+                'delimiter must be a sign that is not the quote, such as ",", ";" or "\\t", or up '
+                f"to four signs; not {shown(self.delimiter)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +148,7 @@ def read_source(
             raise DataError(
                 f"{key}.table: Spark knows no table {source.table} ({error.getCondition()})"
             ) from None
+        _refuse_own_names(frame, f"{key}: {source.name}")
         return frame.withColumn(ORDER, F.lit(None).cast(_ORDER_TYPE))
     assert source.path is not None
     is_glob = any(char in source.path for char in "*?[{")
@@ -126,18 +158,33 @@ def read_source(
         paths = _paths(spark, storage.spark_path(source.path), without)
         if source.format == "csv":
             frame = _read_csv(spark, paths, source.csv)
+            lost = next((name for name in frame.columns if _LOST in name), None)
+            if lost is not None:
+                raise DataError(
+                    f"{key}.csv.encoding: {source.path} is not {source.csv.encoding}: its header "
+                    f"has {shown(lost)}"
+                )
         else:
             frame = spark.read.parquet(*paths)
     except AnalysisException as error:
         raise DataError(
             f"{key}.path: cannot read {source.path} as {source.format} ({error.getCondition()})"
         ) from None
+    _refuse_own_names(frame, f"{key}: {source.name}")
     order = F.struct(
         F.col("_metadata.file_path").alias("file"),
         F.col("_metadata.file_block_start").alias("block"),
         F.monotonically_increasing_id().alias("row"),
     )
     return frame.select("*", order.alias(ORDER))
+
+
+def _refuse_own_names(frame: DataFrame, where: str) -> None:
+    """Refuse raw columns with the names of those that are added, or of Spark's own."""
+    for name in frame.columns:
+        own = name.lower().startswith(RESERVED_PREFIX) or name.lower() == "_metadata"
+        if own and name != CORRUPT:
+            raise DataError(f"{where}: the column name `{name}` is reserved; rename the column")
 
 
 def _paths(spark: SparkSession, path: str, without: Collection[str]) -> list[str]:
@@ -183,6 +230,22 @@ def _read_csv(spark: SparkSession, paths: list[str], options: CsvOptions) -> Dat
 def column(name: str) -> Column:
     """A column by its exact name, which may contain dots and spaces."""
     return F.col("`" + name.replace("`", "``") + "`")
+
+
+def undecoded(frame: DataFrame, names: Iterable[str]) -> Column:
+    """Whether a row has, in one of these columns, bytes that are no text of its encoding."""
+    found = F.lit(False)
+    for name in names:
+        if isinstance(frame.schema[name].dataType, T.StringType):
+            value = F.coalesce(column(name), F.lit(""))
+            found |= value.contains(_LOST) | ~F.is_valid_utf8(value)
+    return found
+
+
+def not_text(source: Source) -> str:
+    """What is wrong with a row that is `undecoded`."""
+    encoding = source.csv.encoding if source.format == "csv" else "UTF-8"
+    return f"text that is not {encoding}"
 
 
 def require(frame: DataFrame, names: dict[str, str], where: str) -> None:

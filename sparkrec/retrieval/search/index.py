@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparkrec.compiled import compiled
-from sparkrec.errors import ConfigError
-from sparkrec.retrieval.search.settings import INDEX_KINDS, Retrieval
+from sparkrec.retrieval.search.settings import Retrieval
 from sparkrec.retrieval.search.topk import Floats, Ints, best_of
 
 # The most items to search for beyond k. A query that has seen more rarely has all of them among its
@@ -48,13 +47,7 @@ class VectorIndex:
         ConfigError
             An IVF index has more lists than there are items.
         """
-        matched = INDEX_KINDS.fullmatch(settings.index)
-        assert matched is not None
-        if matched.group(1) and int(matched.group(1)) > len(vectors):
-            raise ConfigError(
-                f"retrieval.index: {settings.index} has more lists than there are items "
-                f"({len(vectors)}); name fewer, 4 * sqrt(items) is usual"
-            )
+        settings.check_items(len(vectors))
         index = faiss.index_factory(vectors.shape[1], settings.index, faiss.METRIC_INNER_PRODUCT)
         contiguous = np.ascontiguousarray(vectors, np.float32)
         if not index.is_trained:

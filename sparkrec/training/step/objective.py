@@ -92,30 +92,38 @@ class Objective(nn.Module):
         self.positives = 0
         self._drawn = []
 
-    def contrast(self, queries: Tensor, targets: Tensor) -> Scored:
+    def contrast(self, queries: Tensor, targets: Tensor, weight: Tensor | None = None) -> Scored:
         """Loss of query vectors [n, dim] with positives `targets` [n] against shared candidates.
 
-        These are the items of the batch, also sampled items, or all items.
+        These are the items of the batch, also sampled items, or all items. `weight` has the weights
+        of the queries, [n].
         """
         candidates = self.candidates(targets)
         vectors = self._encode_items(self.item_features[candidates])
-        return self.contrast_with(queries, vectors, targets, candidates)
+        return self.contrast_with(queries, vectors, targets, candidates, weight)
 
     def contrast_with(
-        self, queries: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor
+        self,
+        queries: Tensor,
+        vectors: Tensor,
+        targets: Tensor,
+        candidates: Tensor,
+        weight: Tensor | None = None,
     ) -> Scored:
         """`contrast`, with given vectors of the candidates, [candidates, dim]."""
         queries = queries / self.loss.temperature
         own = torch.searchsorted(candidates, targets)
         if self.loss.name == "softmax":
             log_q = self._log_q(candidates, len(targets))
-            loss = losses.shared_softmax_loss(queries, vectors, own, log_q, self.half_precision)
+            loss = losses.shared_softmax_loss(
+                queries, vectors, own, log_q, self.half_precision, weight
+            )
             return loss, *self._pairs_of_others(queries, vectors, own)
         scores = queries @ vectors.T
         positive = scores.gather(1, own[:, None])[:, 0]
         mask = candidates != targets[:, None]
         # One of the columns is the positive of the row.
-        loss = self._loss_of(positive, scores, mask, max(scores.shape[1] - 1, 1))
+        loss = self._loss_of(positive, scores, mask, max(scores.shape[1] - 1, 1), weight)
         return loss, *self._pairs_of_others(queries, vectors, own)
 
     def contrast_gradients(
@@ -160,7 +168,14 @@ class Objective(nn.Module):
             self._log_q_rows, self._every_log_q = rows, losses.log_q(absent)
         return self._every_log_q.index_select(0, candidates)
 
-    def _loss_of(self, positive: Tensor, negative: Tensor, mask: Tensor, negatives: int) -> Tensor:
+    def _loss_of(
+        self,
+        positive: Tensor,
+        negative: Tensor,
+        mask: Tensor,
+        negatives: int,
+        weight: Tensor | None,
+    ) -> Tensor:
         """The loss of scores [n] and [n, columns]; at most `negatives` of a row are in the mask."""
         settings = self.loss
         if settings.elu:
@@ -168,25 +183,29 @@ class Objective(nn.Module):
         match settings.name:
             case "bpr_max" | "top1_max":
                 function = getattr(losses, f"{settings.name}_loss")
-                weight = settings.score_regularisation
-                return function(positive, negative, mask, score_regularisation=weight)
+                strength = settings.score_regularisation
+                return function(positive, negative, mask, weight, score_regularisation=strength)
             case "hinge":
-                return losses.hinge_loss(positive, negative, mask, margin=settings.margin)
+                return losses.hinge_loss(positive, negative, mask, weight, margin=settings.margin)
             case "ccl":
-                weight = settings.negative_weight
                 return losses.ccl_loss(
-                    positive, negative, mask, margin=settings.margin, negative_weight=weight
+                    positive,
+                    negative,
+                    mask,
+                    weight,
+                    margin=settings.margin,
+                    negative_weight=settings.negative_weight,
                 )
             case "bce":
                 # So the network does not have to learn the number of negatives per positive.
                 odds = math.log(negatives)
-                return losses.bce_loss(positive - odds, negative - odds, mask)
+                return losses.bce_loss(positive - odds, negative - odds, mask, weight)
             case "gbce":
                 items = len(self.item_features) - FIRST_ITEM
                 beta = losses.gbce_beta(negatives, items, settings.calibration)
-                return losses.gbce_loss(positive, negative, mask, beta=beta)
+                return losses.gbce_loss(positive, negative, mask, weight, beta=beta)
             case _:
-                return getattr(losses, f"{settings.name}_loss")(positive, negative, mask)
+                return getattr(losses, f"{settings.name}_loss")(positive, negative, mask, weight)
 
     def _draw(self) -> Tensor:
         """The samples of a step. They are drawn for many steps at once, which is faster."""
@@ -225,22 +244,24 @@ class TwoTowerLoss(Objective):
     """The objective for training rows that have a query and the item that was chosen.
 
     A batch has `user` [batch, width], `item` [batch], and, with `negatives: given`, either
-    `negatives` [batch, negatives] (0 if fewer could be drawn) or `label` [batch].
+    `negatives` [batch, negatives] (0 if fewer could be drawn) or `label` [batch]. It may have the
+    weights of the rows, `weight` [batch].
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
         self.positives += len(batch["item"])
+        weight = batch["weight"].float() if "weight" in batch else None
         if self.loss.negatives != "given":
-            return self.contrast(self._encode_users(batch["user"]), batch["item"])
+            return self.contrast(self._encode_users(batch["user"]), batch["item"], weight)
         if "label" in batch:
             # The estimator only accepts labels with bce.
             scores = self._scores(batch["user"], batch["item"][:, None])[:, 0]
             labels = batch["label"].to(scores.dtype)
-            return losses.labelled_bce_loss(scores, labels), scores.detach(), labels
+            return losses.labelled_bce_loss(scores, labels, weight), scores.detach(), labels
         items = torch.cat([batch["item"][:, None], batch["negatives"]], dim=1)
         scores = self._scores(batch["user"], items)
         positive, negative, mask = scores[:, 0], scores[:, 1:], batch["negatives"] != 0
-        loss = self._loss_of(positive, negative, mask, negative.shape[1])
+        loss = self._loss_of(positive, negative, mask, negative.shape[1], weight)
         return loss, *_pairs(positive, negative, mask)
 
     def _scores(self, users: Tensor, items: Tensor) -> Tensor:
@@ -264,7 +285,8 @@ class TwoTowerLoss(Objective):
 class SequenceLoss(Objective):
     """The objective for windows of a user's items; every step predicts the item that follows.
 
-    A batch has `items` [batch, steps + 1], oldest first, with padding (0) after the last.
+    A batch has `items` [batch, steps + 1], oldest first, with padding (0) after the last. It may
+    have `weights` of the same shape; the loss of a step has the weight of the item that follows.
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
@@ -275,7 +297,8 @@ class SequenceLoss(Objective):
         following = items[:, 1:longest]
         trained = following != 0
         self.positives += int(trained.sum())
-        return self.contrast(states[trained].float(), following[trained])
+        weight = batch["weights"][:, 1:longest][trained].float() if "weights" in batch else None
+        return self.contrast(states[trained].float(), following[trained], weight)
 
 
 def _distinct(items: Tensor) -> Tensor:

@@ -137,6 +137,18 @@ def test_rows_survive_the_wire(largest: int) -> None:
     assert (again.indptr.dtype, again.items.dtype) == (np.int64, np.int32)
 
 
+@pytest.mark.parametrize("largest", [7, 2**16])
+def test_weights_survive_the_wire_and_go_with_their_items(largest: int) -> None:
+    items, weights = np.array([largest, 0, 5], np.int32), np.array([0.5, 1e9, 3.0])
+    rows = UserRows(np.array([0, 2, 2, 3]), items, weights)
+    again = UserRows.from_bytes(rows.to_bytes())
+    assert as_lists(again) == [[largest, 0], [], [5]]
+    assert again.weights.tolist() == [0.5, 1e9, 3.0]
+    assert rows.take(np.array([2, 0])).weights.tolist() == [3.0, 0.5, 1e9]
+    joined = UserRows.concatenate([rows.slice(2, 3), rows.slice(0, 2)])
+    assert joined.weights.tolist() == [3.0, 0.5, 1e9]
+
+
 def test_small_numbers_travel_at_two_bytes_an_item() -> None:
     items = np.zeros(1000, np.int32)
     small = len(UserRows(np.array([0, 1000]), items).to_bytes())

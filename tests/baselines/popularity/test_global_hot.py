@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparkrec.baselines.popularity.global_hot import GlobalHot, GlobalHotModel
 from sparkrec.errors import ConfigError, DataError
@@ -235,11 +236,30 @@ def test_a_segment_of_nobody(bought: DataFrame, users: DataFrame) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"window": 0}, "window must be above 0 days"),
-        ({"half_life": -1.5}, "half_life must be above 0 days"),
+        ({"window": 0}, "window must be above 0"),
+        ({"half_life": -1.5}, "half_life must be above 0"),
         ({"segment_length": 0}, "segment_length must be at least 1"),
     ],
 )
 def test_params_out_of_range(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GlobalHot(**params)
+
+
+def test_weights_of_events(spark: SparkSession, nobody: DataFrame) -> None:
+    """A purchase counts 3 and a view 1; an item without weight comes last."""
+    rows = [
+        *[(1, 7, 0, 1.0), (2, 7, 0, 1.0), (1, 5, 10 * DAY, 3.0), (1, 4, 10 * DAY, 0.5)],
+        *[(1, 9, 0, 0.0), (2, 9, 0, 0.0), (3, 9, 0, 0.0)],
+    ]
+    events = spark.createDataFrame(rows, f"{EVENTS}, worth double")
+    found = given(GlobalHot(weight_col="worth", exclude_seen=False).fit(events), nobody)
+    assert [(item, round(score, 6)) for item, score in next(iter(found.values()))][:3] == [
+        *[(5, 3.0), (7, 2.0), (4, 0.5)]
+    ]
+    assert [item for item, _ in next(iter(found.values()))] == [5, 7, 4, 9]
+    decayed = GlobalHot(weight_col="worth", half_life=10.0, exclude_seen=False).fit(events)
+    assert next(iter(given(decayed, nobody).values()))[1] == (7, 1.0)
+    negative = events.withColumn("worth", F.col("worth") - 1)
+    with pytest.raises(DataError, match=r"train: column `worth`.*negative in 4 rows"):
+        GlobalHot(weight_col="worth").fit(negative)

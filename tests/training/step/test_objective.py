@@ -261,3 +261,42 @@ def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
     wanted = torch.nn.functional.cross_entropy(rows, targets)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     assert step.positives == 4
+
+
+# --------------------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        (Loss("softmax", "in_batch", log_q=False, temperature=0.5), {}),
+        (Loss("bpr", "all"), {}),
+        (Loss("bce"), {"negatives": torch.tensor([[5, 6], [6, 7], [7, 8]])}),
+        (Loss("ccl"), {"negatives": torch.tensor([[5, 6], [6, 7], [7, 8]])}),
+        (Loss("bce"), {"label": torch.tensor([1, 0, 1])}),
+    ],
+)
+def test_rows_count_by_their_weight(settings: Loss, more: dict[str, Tensor]) -> None:
+    """The sum of the losses of rows that have all the weight, one after another."""
+    batch = {**BATCH, **more}
+    plain = loss_of(batch, settings)[0].item()
+    ones = loss_of({**batch, "weight": torch.ones(3, dtype=torch.float64)}, settings)[0]
+    assert ones.dtype == torch.float32 and ones.item() == pytest.approx(plain, rel=1e-6)
+    alone = [loss_of({**batch, "weight": row.double()}, settings)[0].item() for row in torch.eye(3)]
+    assert sum(alone) == pytest.approx(plain, rel=1e-5) and len(set(alone)) == 3
+    weight = torch.tensor([0.5, 0.0, 4.0], dtype=torch.float64)
+    found = loss_of({**batch, "weight": weight}, settings)[0].item()
+    assert found == pytest.approx(0.5 * alone[0] + 4 * alone[2], rel=1e-4)
+
+
+def test_a_step_of_a_window_has_the_weight_of_the_event_that_follows() -> None:
+    network = small_gru()
+    settings = Loss("softmax", "all", temperature=1.0)
+    step = objective(network, settings, FEATURES, None, Training())
+    plain = step({"items": WINDOWS})[0].item()
+    weights = torch.tensor([[9.0, 2.0, 0.0, 0.0], [9.0, 0.0, 9.0, 9.0]], dtype=torch.float64)
+    found = step({"items": WINDOWS, "weights": weights})[0].item()
+    # Four steps are trained; of these only the first one of the first window has a weight.
+    scores = network.encode_windows(WINDOWS[:, :-1])[0, 0] @ network.encode_items(FEATURES[2:]).T
+    wanted = F.cross_entropy(scores[None], torch.tensor([5 - 2])).item()
+    assert found == pytest.approx(2 * wanted / 4, rel=1e-5) and found != plain

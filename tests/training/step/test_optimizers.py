@@ -123,7 +123,7 @@ def test_courses_of_the_learning_rate() -> None:
     ("settings", "message"),
     [
         ({"momentum": 0.5}, "momentum can only be used with optimizer: adagrad"),
-        ({"optimizer": "adagrad", "momentum": 1.0}, "momentum must lie"),
+        ({"optimizer": "adagrad", "momentum": 1.0}, "momentum must be below 1"),
         ({"warmup_steps": -1}, "warmup_steps must be"),
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"session_parallel": True, "workers": 2}, "workers must be 1"),
