@@ -45,10 +45,12 @@ class Bench:
         self.old = {job.name: place.content(job) for job in jobs}
         self.new: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
+        self.kilobytes: dict[str, int] = {}
         for job in jobs:
             start = monotonic()
             self._must(self.start(job))
             self.seconds[job.name] = monotonic() - start
+            self.kilobytes[job.name] = _kilobytes(place.root) - _kilobytes(self.copy)
             self.new[job.name] = place.content(job)
             assert len(self.new[job.name]) == 64 and self.new[job.name] != self.old[job.name]
             self.reset()
@@ -175,9 +177,10 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 
 def disk_full(bench: Bench, job: Job, rng: random.Random) -> Counter[str]:
     """No room for staging or, in a training, checkpoints: a part of what the run needs."""
-    used = _kilobytes(bench.place.root)
-    room = rng.randrange(4, 120)
-    with small_disk(bench.place.root, used + room):
+    # A version that is replaced in place needs room for both.
+    needed = max(bench.kilobytes[job.name], _kilobytes(bench.place.root / job.output) // 2)
+    room = int(rng.uniform(0.1, 0.9) * needed)
+    with small_disk(bench.place.root, _kilobytes(bench.place.root) + room):
         running = bench.start(job)
         code = running.wait()
     return bench.judge(job, running, code)
