@@ -45,13 +45,14 @@ def test_abroad(
     for name in (*ABROAD, "JDK_JAVA_OPTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for job, conf in steps:
+    to_the_first_model = steps[:5]
+    for job, conf in to_the_first_model:
         command(str(data_root), job, conf)
     for name, value in ABROAD.items():
         monkeypatch.setenv(name, value)
     # Read by every JVM of the job, before any setting of Spark.
     monkeypatch.setenv("JDK_JAVA_OPTIONS", JVM)
-    for job, conf in steps:
+    for job, conf in to_the_first_model:
         command(str(abroad), job, conf.replace(str(data_root), str(abroad)))
     here, there = contents(data_root), contents(abroad)
     assert {"example/events", "example/leave_one_out/test"} <= here.keys()
