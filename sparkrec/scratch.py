@@ -5,6 +5,7 @@ processes that were killed are removed by the next process that makes one.
 """
 
 import atexit
+import os
 import re
 import shutil
 import tempfile
@@ -19,25 +20,26 @@ _NAME = re.compile(r"sparkrec-(\d+)-\w+")
 
 def new_scratch_folder() -> Path:
     """Make a folder that is removed when this process ends."""
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{psutil.Process().pid}-"))
+    _sweep(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{os.getpid()}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Make a folder that is removed at the end of the block."""
-    _sweep()
+def scratch_folder(within: Path | None = None) -> Iterator[Path]:
+    """Make a folder, in the temporary folder or `within` another, for the time of the block."""
+    place = within or Path(tempfile.gettempdir())
+    _sweep(place)
     with tempfile.TemporaryDirectory(
-        prefix=f"sparkrec-{psutil.Process().pid}-", ignore_cleanup_errors=True
+        prefix=f"sparkrec-{os.getpid()}-", dir=place, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 
 
-def _sweep() -> None:
+def _sweep(place: Path) -> None:
     """Remove the folders of processes that are gone."""
-    for folder in Path(tempfile.gettempdir()).glob("sparkrec-*"):
+    for folder in place.glob("sparkrec-*"):
         owner = _NAME.fullmatch(folder.name)
         if owner is not None and not psutil.pid_exists(int(owner[1])):
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import http.client
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sparkrec.errors import DataError, SparkrecError, StorageError
+from sparkrec.scratch import scratch_folder
 
 URL = "https://files.grouplens.org/datasets/movielens/"
 _CHUNK = 1 << 16
@@ -86,14 +86,14 @@ def fetch(
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
-            packed = Path(scratch) / f"{name}.zip"
+        with scratch_folder(target.parent) as scratch:
+            packed = scratch / f"{name}.zip"
             source = f"{url.rstrip('/')}/{name}.zip"
             _get(source, packed, timeout)
             _check_md5(packed, archive.md5, source)
             with zipfile.ZipFile(packed) as opened:
                 opened.extractall(scratch)
-            unpacked = Path(scratch) / name
+            unpacked = scratch / name
             wrong = _wrong_file(unpacked, archive)
             if wrong:
                 raise DataError(f"{source}: {wrong}")

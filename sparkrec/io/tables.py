@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkrec.columns import check_column_names
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
 from sparkrec.io.publishing import (
@@ -49,7 +50,8 @@ def read_table(
     StorageError
         The path does not exist, or the job that writes it did not finish.
     DataError
-        The table has no rows, lacks a column, or has a column of another type.
+        The table has no rows, lacks a column, has a column of another type, or has names of columns
+        that the stages cannot work with (see `check_column_names`).
     """
     try:
         published = None if foreign and is_foreign(path) else open_output(path)
@@ -59,6 +61,7 @@ def read_table(
         frame, rows = _infer(spark, path, what), None
     else:
         frame, rows = read_published(spark, published, f"{what}: {path}")
+    check_column_names(frame.columns, f"{what}: {path}")
     require_columns(frame, types or {}, f"{what}: {path}")
     if rows == 0 or (rows is None and frame.isEmpty()):
         raise DataError(f"{what}: {path} has no rows")

@@ -117,6 +117,7 @@ def metrics_json(
     data: Any,
     seconds: Mapping[str, float],
     results: Sequence[Result],
+    diverged: bool | None = None,
 ) -> dict[str, Any]:
     """The contents of a run's `metrics.json`.
 
@@ -136,6 +137,9 @@ def metrics_json(
         Wall time of `fit`, `index`, `recommend` and `evaluate`; parts a run lacks are absent.
     results
         One a protocol, treatment of seen items, and model.
+    diverged
+        Whether the training diverged, and the model is that of an earlier epoch; None, and absent,
+        for a count model.
     """
     return {
         "model": model,
@@ -145,6 +149,7 @@ def metrics_json(
         "versions": versions(trained),
         "data": data,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        **({} if diverged is None else {"diverged": diverged}),
         "results": [result.to_json() for result in results],
     }
 

@@ -39,6 +39,7 @@ class Run:
         self.job, self.tables, self.folder = job, tables, folder
         self.seconds: dict[str, float] = {}
         self.results: list[Result] = []
+        self.diverged: bool | None = None
 
     def path(self, *parts: str) -> str:
         """A path in the run's folder."""
@@ -67,11 +68,13 @@ class Run:
             asked = {name: estimator.get(name) for name in model.query_params}
             model.set_params(**retriever_params(self.job), **asked)
             model.users = self.tables.users
+            self.diverged = model.fit_report.get("diverged")
             return model
         start = perf_counter()
         estimator.work_path = self.path(WORK)
         model = estimator.fit(self.tables.train)
         self.seconds |= {"fit": perf_counter() - start, **model.fit_report.get("seconds", {})}
+        self.diverged = model.fit_report.get("diverged")
         model.save_part(self.path("model"))
         for name, table in model.tables(self.tables.test.sparkSession).items():
             write_part(table, self.path(name))
@@ -133,6 +136,7 @@ class Run:
             data=self.tables.fingerprint,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             results=self.results,
+            diverged=self.diverged,
         )
         storage.write_json(self.path("metrics.json"), metrics)
         return f"{format_table(self.results)}\n\nwritten to {job.output_path}"

@@ -81,6 +81,12 @@ def test_parquet_of_others(spark: SparkSession, frame: DataFrame, tmp_path: Path
         read_table(spark, str(tmp_path / "none"), "input.queries", foreign=True)
 
 
+def test_column_names_that_stages_add(spark: SparkSession, tmp_path: Path) -> None:
+    write_table(spark.sql("SELECT 1 AS _sr_rank"), str(tmp_path / "t"), "job")
+    with pytest.raises(DataError, match=r"^input\.train: .*_sr_rank.*rename the column$"):
+        read_table(spark, str(tmp_path / "t"), "input.train")
+
+
 def test_no_rows(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
     facts = write_table(frame.limit(0), str(tmp_path / "empty"), "job")
     assert (facts["rows"], facts["content"]) == (0, "0" * 16)

@@ -58,6 +58,18 @@ def test_metrics_json_has_the_contract_and_survives_json() -> None:
         "results",
     ]
     assert written["seconds"] == {"fit": 1234.568}
+    network = metrics_json(
+        model="dssm",
+        trained=GlobalHot,
+        dataset="d",
+        config={},
+        seed=1,
+        data="",
+        seconds={},
+        results=[],
+        diverged=True,
+    )
+    assert network["diverged"] is True
     assert written["results"][0]["interval95"]["recall@20"] == [0.294, 0.31]
     assert [Result.from_json(entry) for entry in written["results"]] == [KEPT, EXCLUDED, YARDSTICK]
 

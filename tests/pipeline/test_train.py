@@ -9,9 +9,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.io.publishing import resolve
+from sparkrec.io.publishing import resolve, runs
+from sparkrec.io.rollback import rollback
 from sparkrec.io.tables import write_table
 from sparkrec.models.registry import class_path, find_class, short_name
+from sparkrec.pipeline.paths import check_paths
 from sparkrec.pipeline.train import conf_name, load_training_job, train
 
 NET = '''
@@ -116,6 +118,13 @@ def test_a_network_from_outside(root: Path, spark: SparkSession) -> None:
         "max_len": 4,
         "temperature": 3.0,
     }
+    assert metrics["diverged"] is False
+    # A run may start from the model of the run before it, which stays.
+    again = load_training_job(conf, "train", [f"training.model_in_path={job.output_path}/model"])
+    check_paths(again)
+    train(again, spark)
+    assert len(runs(job.output_path)) == 2
+    assert rollback(job.output_path) == runs(job.output_path)[0]
     # Loaded, not trained; and not by the conf of another network.
     infer = ["mode=[infer]", "overwrite=true"]
     assert "Mean " in train(load_training_job(conf, "train", infer), spark)

@@ -1,8 +1,8 @@
 """Runs Spark MLlib's ALS on events: numbers the ids, fixes the order and sets up checkpoints."""
 
+import contextlib
 import logging
 import math
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from sparkrec.errors import DataError
 from sparkrec.io import storage
 from sparkrec.retrieval.answering.als import FACTOR
 from sparkrec.retrieval.search.topk import Floats
+from sparkrec.scratch import scratch_folder
 from sparkrec.session import is_local
 
 log = logging.getLogger("sparkrec.als")
@@ -142,11 +143,11 @@ def _checkpoints(spark: SparkSession, work_path: str | None) -> Iterator[None]:
             log.warning("the lineage grows with every iteration: set work_path for checkpoints")
         yield
         return
-    folder = storage.join(work_path or tempfile.gettempdir(), f"checkpoints-{uuid.uuid4().hex}")
-    context.setCheckpointDir(storage.spark_path(folder))
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
+        place = work_path or str(stack.enter_context(scratch_folder()))
+        folder = storage.join(place, f"als-{uuid.uuid4().hex}")
+        stack.callback(storage.remove, folder)
+        context.setCheckpointDir(storage.spark_path(folder))
         # The public setter cannot unset the directory.
-        getattr(context, "checkpointDir_$eq")(before)
-        storage.remove(folder)
+        stack.callback(getattr(context, "checkpointDir_$eq"), before)
+        yield
