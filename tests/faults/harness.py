@@ -234,8 +234,8 @@ def _mount(*arguments: str) -> None:
 
 
 def _kilobytes(folder: Path) -> int:
-    """The room that a folder takes on a tmpfs."""
-    return sum(4 * (1 + -(-p.stat().st_size // 4096)) for p in folder.rglob("*"))
+    """The room that a folder takes on a tmpfs: whole pages of 4 KiB for the files' contents."""
+    return sum(4 * -(-p.stat().st_size // 4096) for p in folder.rglob("*") if p.is_file())
 
 
 def table(found: dict[tuple[str, str], Counter[str]]) -> str:
