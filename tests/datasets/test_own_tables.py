@@ -221,6 +221,7 @@ def test_a_table_has_an_order_of_its_columns(run: Run, spark: SparkSession) -> N
     spark.catalog.dropTempView("own_events")
 
 
+@pytest.mark.slow
 def test_where_order_by_and_what_is_doubtful(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,6 +255,7 @@ def test_where_order_by_and_what_is_doubtful(
     ]
 
 
+@pytest.mark.slow
 def test_mistakes_in_where_and_order_by(run: Run, tmp_path: Path) -> None:
     source = csv(tmp_path, "u,i,t,n", "a,b,1,2", "a,b,2,1.5")
     for where, message in {
@@ -302,6 +304,7 @@ def test_mistakes_in_the_conf(run: Run, tmp_path: Path) -> None:
         run(source | {"event_type": {"column": "t"}})
 
 
+@pytest.mark.slow
 def test_damaged_files(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With `max_bad_files` they are left out whole, named and counted; without, an error."""
     folder = tmp_path / "raw"
@@ -352,6 +355,7 @@ def test_undecodable_bytes_are_bad_rows(run: Run, tmp_path: Path) -> None:
     assert run.prepared.bad_rows == {"events: text that is not UTF-8": 4}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_undecodable_bytes_of_columns_that_are_not_read(run: Run, tmp_path: Path) -> None:
     content = "u,i,t,note\nAnna,a,1,é\n".encode("latin-1")
     assert len(run(raw_csv(tmp_path, content))["events"]) == 1
@@ -370,6 +374,7 @@ def test_undecodable_features_and_header(run: Run, tmp_path: Path) -> None:
         run(events, {"items": items})
 
 
+@pytest.mark.slow
 def test_text_of_parquet_that_is_not_utf8(run: Run, spark: SparkSession, tmp_path: Path) -> None:
     values = "VALUES (X'4AE9'), (X'4A') AS v(raw)"
     rows = spark.sql(f"SELECT CAST(raw AS STRING) AS u, 'a' AS i, 1L AS t FROM {values}")
@@ -378,6 +383,7 @@ def test_text_of_parquet_that_is_not_utf8(run: Run, spark: SparkSession, tmp_pat
     assert picked(tables["users"], "user_id") == [("J",)]
 
 
+@pytest.mark.slow
 def test_wide_encodings(run: Run, tmp_path: Path) -> None:
     encoding = "utf-16"
     source = raw_csv(tmp_path, "u,i,t\n张三,a,1\n李四,b,2\n".encode(encoding))
@@ -416,6 +422,7 @@ def test_delimiters_that_can_be() -> None:
         assert CsvOptions(delimiter=delimiter).delimiter == delimiter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delimiter", ["\\t", "~|§"])
 def test_delimiters_that_spark_reads_in_its_own_way(
     run: Run, tmp_path: Path, delimiter: str
@@ -456,6 +463,7 @@ def test_columns_to_keep_with_names_that_no_stage_could_use(run: Run, tmp_path: 
         run({**source, "keep_columns": ["User_Id"]})
 
 
+@pytest.mark.slow
 def test_raw_columns_may_have_any_name(run: Run, tmp_path: Path) -> None:
     columns = {"user": "User.ID", "item": "артикул `1`", "timestamp": " t "}
     source = csv(tmp_path, "User.ID,артикул `1`, t ", "Anna,a,1")
