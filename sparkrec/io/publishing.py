@@ -107,6 +107,8 @@ def current_run(path: str) -> str | None:
         return None
     text = storage.read_bytes(pointer)[:200].decode("utf-8", errors="replace").strip()
     if not _RUN_ID.fullmatch(text):
+        if not _versions(path):
+            return None  # a file of another program
         raise StorageError(
             f"{pointer} does not hold a run id, but {text!r}; "
             f"`python -m sparkrec.io.rollback {path}` lists the runs and names one again"

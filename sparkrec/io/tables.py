@@ -21,6 +21,7 @@ from sparkrec.io.publishing import (
     publish,
     read_manifest,
 )
+from sparkrec.read_errors import unreadable_file
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
 INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
@@ -75,11 +76,10 @@ def _infer(spark: SparkSession, path: str, what: str) -> DataFrame:
     except AnalysisException as error:
         raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
     except Py4JJavaError as error:
-        # For example, a footer cannot be read; the innermost cause names the file.
-        cause = error.java_exception
-        while cause.getCause() is not None:
-            cause = cause.getCause()
-        raise DataError(f"{what}: {path} holds no parquet table ({cause.getMessage()})") from None
+        bad = unreadable_file(error)
+        if bad is None:
+            raise
+        raise DataError(f"{what}: {path} holds no parquet table ({bad})") from None
 
 
 def read_published(spark: SparkSession, published: Published, where: str) -> tuple[DataFrame, int]:

@@ -318,6 +318,16 @@ def test_a_damaged_pointer(place: str, text: str) -> None:
         read_manifest(path)
 
 
+def test_a_file_of_that_name_that_others_wrote(place: str) -> None:
+    storage.write_bytes(storage.join(place, POINTER), b"v1.2")
+    path = storage.join(place, "out")
+    put(path)
+    assert read(path) == b"new"
+    assert resolve(storage.join(place, "raw")) == storage.join(place, "raw")
+    with pytest.raises(StorageError, match=r"is not an output of sparkrec \(it holds LATEST, "):
+        put(place)
+
+
 def test_a_damaged_manifest(place: str) -> None:
     path = storage.join(place, "out")
     put(path)

@@ -101,6 +101,14 @@ def test_not_a_table(spark: SparkSession, tmp_path: Path) -> None:
         read_table(spark, str(tmp_path / "model"), "input.test")
 
 
+def test_parquet_of_others_with_a_damaged_footer(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    bad = tmp_path / "raw" / "x.parquet"
+    bad.write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match=rf"^input\.test: .*raw holds no parquet .*read {bad}: it"):
+        read_table(spark, str(tmp_path / "raw"), "input.test", foreign=True)
+
+
 def test_files_that_are_not_in_the_manifest_are_not_read(frame: DataFrame, tmp_path: Path) -> None:
     path = str(tmp_path / "t")
     write_table(frame, path, "job", files=2)
