@@ -16,6 +16,7 @@ _NOTICE = re.compile(
     rb"|Using Spark's default log4j profile: "
     rb"|Setting default log level to "
     rb"|To adjust logging level use "
+    rb"|\tat "  # a frame of a stack trace; the line above it says what is wrong
 )
 # Written to the JVM's stderr when its start is over. All output before it belongs to the start.
 _STARTED = b"\0"
