@@ -65,7 +65,7 @@ def test_too_many_workers_are_told_at_once(events: DataFrame, tmp_path: Path) ->
 def test_a_rank_s_own_error_reaches_the_driver(events: DataFrame, tmp_path: Path) -> None:
     settings = {**SMALL, "learning_rate": 1e30, "print_interval": 1}
     with pytest.raises(
-        TrainingError, match="training diverged, no epoch is above chance: .* became nan"
+        TrainingError, match=r"training diverged, no epoch is above chance: .* became nan"
     ):
         DSSM(**settings, workers=2, work_path=str(tmp_path)).fit(events)
 
