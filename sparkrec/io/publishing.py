@@ -453,7 +453,11 @@ def _sweep(path: str, keep_checkpoints: bool = False) -> None:
     storage.remove_unfinished_files(path, POINTER)
     for run in _versions(path):
         folder = storage.join(path, run)
-        if _has(path, run, MANIFEST) or not _has(path, run, _CLAIM):
+        if _has(path, run, MANIFEST):
+            continue
+        if not _has(path, run, _CLAIM):
+            # A writer was killed after it had removed all files of a version.
+            storage.remove_empty_folders(folder)
             continue
         if not (keep_checkpoints and storage.exists(storage.join(folder, CHECKPOINTS))):
             # The claim goes last: it is what tells the folder from one that others made.

@@ -369,6 +369,18 @@ def test_the_next_writer_removes_what_a_killed_one_left(
     assert read(path) == b"new"
 
 
+def test_the_empty_folder_of_a_version_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    put(str(path))
+    killed = path / "20260101-000000-000000-0000"
+    (killed / "sub").mkdir(parents=True)
+    others = path / "20260101-000000-000000-0001"
+    others.mkdir()
+    (others / "notes").touch()
+    put(str(path))
+    assert not killed.exists() and (others / "notes").exists()
+
+
 def test_half_a_pointer_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "out"
     put(str(path))
