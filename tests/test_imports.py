@@ -46,7 +46,7 @@ FORBIDDEN = {
 # What can be imported without anything heavy.
 LIGHT = ("errors", "bounds", "columns", "splitmix64", "item_index", "config", "models/registry")
 LIGHT_SCHEMA = ("schema/__init__", "schema/parser", "schema/hashing", "schema/encoder")
-LIGHT_IO = ("io/storage", "io/s3", "io/publishing")
+LIGHT_IO = ("io/storage", "io/s3", "io/outputs", "io/publishing")
 
 
 def imported(path: Path) -> set[str]:

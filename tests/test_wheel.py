@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sparkrec
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 
 REPO = Path(__file__).parents[1]
 

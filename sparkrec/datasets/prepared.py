@@ -9,7 +9,8 @@ from pyspark.sql import DataFrame
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.output_paths import check_output
+from sparkrec.io.publishing import publish
 from sparkrec.io.tables import write_part
 
 log = logging.getLogger(__name__)

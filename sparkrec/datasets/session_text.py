@@ -22,7 +22,9 @@ from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import check_bad_rows
 from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, publish, resolve
+from sparkrec.io.output_paths import check_output
+from sparkrec.io.outputs import resolve
+from sparkrec.io.publishing import publish
 from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.transforms.windows import user_items
 

@@ -9,7 +9,8 @@ import argparse
 import sys
 
 from sparkrec.errors import StorageError
-from sparkrec.io.publishing import current_run, open_output, point_to, runs
+from sparkrec.io.outputs import current_run, open_output, runs
+from sparkrec.io.publishing import point_to
 from sparkrec.io.storage import join
 
 

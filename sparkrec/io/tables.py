@@ -12,15 +12,8 @@ from pyspark.sql import types as T
 from sparkrec.columns import check_column_names
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import (
-    KEPT_RUNS,
-    Published,
-    is_foreign,
-    open_output,
-    part,
-    publish,
-    read_manifest,
-)
+from sparkrec.io.outputs import Published, is_foreign, open_output, read_manifest
+from sparkrec.io.publishing import KEPT_RUNS, part, publish
 from sparkrec.read_errors import unreadable_file
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)

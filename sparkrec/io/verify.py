@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from sparkrec.errors import SparkrecError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import MANIFEST, Published, check_hashes, open_output, resolve
+from sparkrec.io.outputs import MANIFEST, Published, check_hashes, open_output, resolve
 
 
 def manifests(path: str) -> list[str]:

@@ -14,7 +14,8 @@ from sparkrec.config.load import KEY
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.evaluation.protocols import of_event_type, protocol
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, is_published, resolve
+from sparkrec.io.output_paths import check_output
+from sparkrec.io.outputs import is_published, resolve
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, fingerprint, read_table
 from sparkrec.retrieval.search.settings import Retrieval
 

@@ -7,7 +7,8 @@ from typing import Any
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_path, current_run, is_published, resolve
+from sparkrec.io.output_paths import check_path
+from sparkrec.io.outputs import current_run, is_published, resolve
 
 # Keys of models that a run may take from the run before it of the same output.
 _OWN_MODELS = ("init_model_path", "training.model_in_path")

@@ -21,7 +21,7 @@ from typing import Any
 from sparkrec.config import load as configs
 from sparkrec.errors import ConfigError, SparkrecError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import is_published, open_output
+from sparkrec.io.outputs import is_published, open_output
 from sparkrec.io.tables import fingerprint
 from sparkrec.models.registry import BUILT_IN, find_class
 from sparkrec.pipeline.code import code_fingerprint

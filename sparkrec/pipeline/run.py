@@ -15,7 +15,7 @@ from sparkrec.errors import DataError
 from sparkrec.evaluation.metrics import count_items, evaluate
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.io import storage
-from sparkrec.io.publishing import WORK, is_published, resolve
+from sparkrec.io.outputs import WORK, is_published, resolve
 from sparkrec.io.tables import load_table, write_part
 from sparkrec.models.registry import find_class, short_name
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params

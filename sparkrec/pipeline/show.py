@@ -10,7 +10,7 @@ from sparkrec.bounds import Count, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import Job
 from sparkrec.io import storage
-from sparkrec.io.publishing import read_manifest
+from sparkrec.io.outputs import read_manifest
 from sparkrec.io.tables import KEY_TYPES, read_table
 from sparkrec.transforms import tail
 

@@ -16,7 +16,8 @@ from sparkrec.bounds import Count, Length, TopK
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_output, publish
+from sparkrec.io.output_paths import check_output
+from sparkrec.io.publishing import publish
 from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
-from sparkrec.io.publishing import MANIFEST, check_hashes, open_output, part
+from sparkrec.io.outputs import MANIFEST, check_hashes, open_output
+from sparkrec.io.publishing import part
 from sparkrec.io.tensors import read_tensors, write_tensors
 
 log = logging.getLogger("sparkrec.training")

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.datasets.session_text import SessionText, SessionTextInput, convert
 from sparkrec.errors import DataError, StorageError
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table, write_table
 
 

@@ -19,7 +19,7 @@ from sparkrec.encoding.encode import Encoded, encode_rows, fixed_width
 from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import DataError
 from sparkrec.feed._petastorm import parquet_files
-from sparkrec.io.publishing import is_published, read_manifest
+from sparkrec.io.outputs import is_published, read_manifest
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import feature_schema
 

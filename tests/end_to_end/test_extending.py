@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table, write_table
 
 REPO = Path(__file__).parents[2]

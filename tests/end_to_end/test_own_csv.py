@@ -8,7 +8,7 @@ import pytest
 from in_session import run_in
 from pyspark.sql import SparkSession
 
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import open_output, read_manifest
+from sparkrec.io.outputs import open_output, read_manifest
 
 # What hadoop-aws 3.3 needs beside a newer Hadoop, whose defaults it cannot read.
 S3A = {

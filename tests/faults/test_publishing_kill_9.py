@@ -12,14 +12,8 @@ from typing import Any
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import (
-    POINTER,
-    is_published,
-    open_output,
-    publish,
-    read_manifest,
-    runs,
-)
+from sparkrec.io.outputs import POINTER, is_published, open_output, read_manifest, runs
+from sparkrec.io.publishing import publish
 
 pytestmark = pytest.mark.slow
 

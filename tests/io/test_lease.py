@@ -13,7 +13,8 @@ import pytest
 from sparkrec.errors import StorageError
 from sparkrec.io import lease, storage
 from sparkrec.io.lease import LEASE, hold
-from sparkrec.io.publishing import open_output, publish
+from sparkrec.io.outputs import open_output
+from sparkrec.io.publishing import publish
 
 REPO = Path(__file__).parents[2]
 

@@ -12,22 +12,21 @@ from sparkrec import __version__
 from sparkrec.errors import StorageError
 from sparkrec.io import publishing, storage
 from sparkrec.io.lease import LEASE
-from sparkrec.io.publishing import (
+from sparkrec.io.output_paths import check_output
+from sparkrec.io.outputs import (
     CHECKPOINTS,
     MANIFEST,
     POINTER,
     check_hashes,
-    check_output,
     current_run,
     is_foreign,
     is_published,
     open_output,
-    part,
-    publish,
     read_manifest,
     resolve,
     runs,
 )
+from sparkrec.io.publishing import part, publish
 from sparkrec.io.s3 import locate
 
 

@@ -8,7 +8,8 @@ import pytest
 from sparkrec.errors import StorageError
 from sparkrec.io import rollback as command
 from sparkrec.io import storage
-from sparkrec.io.publishing import POINTER, current_run, open_output, publish, runs
+from sparkrec.io.outputs import POINTER, current_run, open_output, runs
+from sparkrec.io.publishing import publish
 from sparkrec.io.rollback import describe, rollback
 
 

@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import publish, read_manifest, resolve
+from sparkrec.io.outputs import read_manifest, resolve
+from sparkrec.io.publishing import publish
 from sparkrec.io.tables import (
     INTEGER_TYPES,
     KEY_TYPES,

@@ -10,7 +10,8 @@ from pyspark.sql import SparkSession
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
 from sparkrec.io import verify as command
-from sparkrec.io.publishing import MANIFEST, part, publish, resolve
+from sparkrec.io.outputs import MANIFEST, resolve
+from sparkrec.io.publishing import part, publish
 from sparkrec.io.tables import write_part, write_table
 from sparkrec.io.verify import verify
 

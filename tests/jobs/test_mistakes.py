@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import MANIFEST, is_published, resolve
+from sparkrec.io.outputs import MANIFEST, is_published, resolve
 
 # ------------------------------------------------------------------------------- before Spark
 

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
-from sparkrec.io.publishing import read_manifest, resolve
+from sparkrec.io.outputs import read_manifest, resolve
 from sparkrec.io.tables import load_table, write_table
 from sparkrec.pipeline.train import load_training_job, train
 

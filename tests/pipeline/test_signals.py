@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from sparkrec.io import storage
-from sparkrec.io.publishing import open_output, publish
+from sparkrec.io.outputs import open_output
+from sparkrec.io.publishing import publish
 
 REPO = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.io.publishing import resolve, runs
+from sparkrec.io.outputs import resolve, runs
 from sparkrec.io.rollback import rollback
 from sparkrec.io.tables import write_table
 from sparkrec.models.registry import class_path, find_class, short_name

@@ -26,7 +26,7 @@ from sparkrec.baselines.item_to_item.swing import Swing
 from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.baselines.popularity.personal_top import PersonalTop
 from sparkrec.errors import StorageError
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.retrieval import answering
 from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever

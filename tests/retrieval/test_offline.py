@@ -13,7 +13,7 @@ from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
 from sparkrec.encoding.fit_sides import plain_schema
 from sparkrec.errors import DataError, SchemaError, StorageError
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table, write_table
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model

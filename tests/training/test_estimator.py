@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError, SchemaError
 from sparkrec.feed import _petastorm
-from sparkrec.io.publishing import resolve
+from sparkrec.io.outputs import resolve
 from sparkrec.models import dssm as networks
 from sparkrec.models.dssm import DSSMConfig
 from sparkrec.retrieval.answering.network import TrainedNetwork

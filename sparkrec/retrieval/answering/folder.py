@@ -7,7 +7,7 @@ from typing import Any
 
 from sparkrec.errors import SparkrecError, StorageError
 from sparkrec.io import storage
-from sparkrec.io.publishing import check_hashes, open_output
+from sparkrec.io.outputs import check_hashes, open_output
 from sparkrec.scratch import scratch_folder
 
 DESCRIPTION = "model.json"

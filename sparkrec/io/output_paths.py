@@ -1,0 +1,113 @@
+"""Where a job may write: paths that can be an output, and whose output is there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparkrec.errors import StorageError
+from sparkrec.io import storage
+from sparkrec.io.lease import LEASE
+from sparkrec.io.outputs import CLAIM, DEPTH, MANIFEST, RUN_ID, current_run, has_file, versions
+
+_LONGEST_NAME = 255
+
+
+def check_output(
+    path: str, made_by: str, overwrite: bool = False, parts: Sequence[str] = ()
+) -> None:
+    """Raise StorageError if an output must not be written to `path`.
+
+    Parameters
+    ----------
+    made_by
+        What is going to write it. The same may write new versions; anything else needs `overwrite`.
+    parts
+        Names of its parts, if all that it writes are parts. The folder may then hold other things.
+    """
+    check_path(path)
+    for above in _folders_above(path):
+        run = current_run(above)
+        inside = path_below(path, above)
+        if run is not None and storage.exists(storage.join(above, run, inside)):
+            raise StorageError(
+                f"output path {path} is `{inside}` of the output {above}; choose another "
+                "output_path"
+            )
+    if overwrite:
+        return
+    maker = _maker(path)
+    if maker is not None:
+        if maker == made_by:
+            return
+        raise StorageError(
+            f"output path {path} was made by `{maker}`, not by `{made_by}`; choose another "
+            "output_path, or set overwrite: true to replace it"
+        )
+    if versions(path):  # a writer was killed before it could say who it is
+        return
+    for name in parts or ("",):
+        there = storage.join(path, name) if name else path
+        held = [file.name or there for file in storage.list_files(there) if file.name != LEASE]
+        if held:
+            raise StorageError(
+                f"output path {there} exists and is not an output of sparkrec (it holds "
+                f"{', '.join(held[:3])}); choose another output_path, or set overwrite: true to "
+                "write there all the same"
+            )
+
+
+def check_path(path: str) -> None:
+    """Raise StorageError unless the path can be the folder of an output."""
+    shown = f"output path {path[:200]!r}"
+    again = "; choose a folder of its own for the output"
+    if not path.strip():
+        raise StorageError(f"the output path is empty{again}")
+    if any(ord(char) < 32 for char in path):
+        raise StorageError(f"{shown} has a control character{again}")
+    names = path.partition("://")[2].split("/") if storage.is_s3(path) else path.split("/")
+    if ".." in names:
+        raise StorageError(f"{shown} has a part `..`; write the path without it")
+    if any(len(name.encode()) > _LONGEST_NAME for name in names):
+        raise StorageError(f"{shown} has a name of more than {_LONGEST_NAME} bytes{again}")
+    if any(RUN_ID.fullmatch(name) for name in names):
+        raise StorageError(f"{shown} is inside a run of another output{again}")
+    if storage.is_s3(path):
+        if "/" not in storage.real_path(path).removeprefix("s3://").rstrip("/"):
+            raise StorageError(f"{shown} is a whole bucket{again}")
+        return
+    local = storage.local_path(path)
+    try:
+        real = local.resolve()
+        exists = real.exists()
+    except (OSError, RuntimeError) as error:
+        raise StorageError(f"{shown} cannot be used: {error}") from None
+    if real in (Path("/"), Path.home(), Path.cwd()):
+        raise StorageError(f"{shown} is {real}{again}")
+    if not exists and (real.parent == Path("/") or local.is_symlink()):
+        what = "a link to nothing" if local.is_symlink() else "a new folder of the root"
+        raise StorageError(f"{shown} is {what}{again}")
+    if exists and not real.is_dir():
+        raise StorageError(f"{shown} is a file or a device, not a folder{again}")
+
+
+def path_below(path: str, folder: str) -> str:
+    """The path relative to a folder that is above it."""
+    return storage.real_path(path)[len(storage.real_path(folder)) :].strip("/")
+
+
+def _folders_above(path: str) -> list[str]:
+    found: list[str] = []
+    at = storage.parent(storage.real_path(path))
+    while at is not None and len(found) < DEPTH:
+        found.append(at)
+        at = storage.parent(at)
+    return found
+
+
+def _maker(path: str) -> str | None:
+    """What made the current version, or else the newest unfinished one."""
+    run = current_run(path)
+    for version in [run] if run is not None else reversed(versions(path)):
+        for mark in (MANIFEST, CLAIM):
+            if has_file(path, version, mark):
+                return str(storage.read_json(storage.join(path, version, mark)).get("made_by", ""))
+    return None
