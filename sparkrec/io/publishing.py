@@ -102,10 +102,7 @@ def publish(
             raise
         before = current_run(path)
         lease.while_held(lambda: _point(path, run))
-        storage.remove(storage.join(folder, CLAIM))
-        storage.remove(storage.join(folder, WORK))
-        _prune(path, [run, before], keep)
-        _sweep(path)
+        _clean_up(path, run, before, keep)
 
 
 @contextmanager
@@ -192,6 +189,18 @@ def _sweep(path: str, keep_checkpoints: bool = False) -> None:
             names = [file.name for file in storage.list_files(folder)]
             storage.remove_files(folder, [name for name in names if name != CLAIM])
             storage.remove(folder)
+
+
+def _clean_up(path: str, run: str, before: str | None, keep: int) -> None:
+    """Remove what is no longer needed. The output is there, so a failure is only a warning."""
+    folder = storage.join(path, run)
+    try:
+        storage.remove(storage.join(folder, CLAIM))
+        storage.remove(storage.join(folder, WORK))
+        _prune(path, [run, before], keep)
+        _sweep(path)
+    except StorageError as error:
+        log.warning("%s is published, but old files of it could not be removed: %s", path, error)
 
 
 def _prune(path: str, first: Sequence[str | None], keep: int) -> None:

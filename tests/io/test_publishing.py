@@ -161,6 +161,18 @@ def test_files_of_others_are_neither_removed_nor_read(place: str) -> None:
     assert storage.read_bytes(storage.join(path, "more.txt")) == b"precious, too"
 
 
+def test_an_old_version_that_cannot_be_removed_is_a_warning(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = storage.join(place, "out")
+    for content in (b"1", b"2"):
+        put(path, content=content)
+    storage.write_bytes(storage.join(path, runs(path)[0], MANIFEST), b"{")
+    put(path, content=b"3")
+    assert read(path) == b"3"
+    assert "is published, but old files of it could not be removed" in caplog.text
+
+
 # ------------------------------------------------------------------------------- whose output
 
 
