@@ -66,7 +66,7 @@ def resolve(path: str) -> str:
     Raises
     ------
     StorageError
-        A pointer is damaged, or what it names is not there.
+        A pointer is damaged.
     """
     at, rest = path, ""
     for _ in range(DEPTH):
@@ -95,7 +95,7 @@ def current_run(path: str) -> str | None:
             return None  # a file of another program
         raise StorageError(
             f"{pointer} does not hold a run id, but {text!r}; "
-            f"`python -m sparkrec.io.rollback {path}` lists the runs and names one again"
+            f"python -m sparkrec.io.rollback {path} --list shows the runs, and --to names one again"
         )
     return text
 
@@ -169,6 +169,12 @@ def listed_files(manifest: Mapping[str, Any], folder: str) -> dict[str, int]:
 def _why_not_published(path: str, folder: str) -> str:
     if not storage.exists(path) and folder == path:
         return f"no such path: {path}"
+    run = current_run(path)
+    if run is not None:
+        return (
+            f"{storage.join(path, POINTER)} names the run {run}, which is not there as a whole; "
+            f"python -m sparkrec.io.rollback {path} --list shows the runs that are"
+        )
     return (
         f"{path} is not a finished sparkrec output (it has no {POINTER}); run the job that makes "
         "it again"

@@ -320,12 +320,20 @@ def test_a_flipped_byte(place: str) -> None:
         check_hashes(open_output(path))
 
 
-@pytest.mark.parametrize("text", ["", "../../etc", "20200101-000000-000000-0000", "\xff"])
-def test_a_damaged_pointer(place: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "LATEST does not hold a run id, but ''"),
+        ("../../etc", "LATEST does not hold a run id"),
+        ("\xff", "LATEST does not hold a run id"),
+        ("20200101-000000-000000-0000", "LATEST names the run 20200101-.*, which is not there"),
+    ],
+)
+def test_a_damaged_pointer(place: str, text: str, message: str) -> None:
     path = storage.join(place, "out")
     put(path)
     storage.write_bytes(storage.join(path, POINTER), text.encode("latin-1"))
-    with pytest.raises(StorageError, match=r"LATEST"):
+    with pytest.raises(StorageError, match=message):
         read_manifest(path)
 
 
