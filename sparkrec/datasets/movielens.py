@@ -67,9 +67,6 @@ class PrepareMovieLens(OutputJob):
     variant: Literal["1m", "100k"] = "1m"
     max_bad_rows: CountOrZero = 1000
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 @dataclass(frozen=True)
 class _RawFile:

@@ -76,9 +76,6 @@ class PrepareRSC15(OutputJob):
     min_item_events: Count = 5
     max_bad_rows: CountOrZero = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 def prepare_rsc15(spark: SparkSession, config: PrepareRSC15) -> Prepared:
     """Write `train` (events, with the session as user) and `test` (queries of `session_next`).

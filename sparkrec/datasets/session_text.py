@@ -79,9 +79,6 @@ class SessionText(OutputJob):
     columns: Columns = field(default_factory=lambda: Columns(user="session_id"))
     max_bad_rows: CountOrZero = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 def convert(spark: SparkSession, config: SessionText) -> str:
     """Run the job; returns a line that says what was written.

@@ -96,9 +96,6 @@ class PrepareOwn(OutputJob):
     max_bad_rows: CountOrZero = 0
     max_bad_files: CountOrZero = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 def prepare_own(spark: SparkSession, config: PrepareOwn) -> Prepared:
     """Write the events, users and items of your own data.

@@ -95,9 +95,6 @@ class Recommend(OutputJob):
     fallback: Literal["none", "global_hot"] = "global_hot"
     format: Literal["parquet", "text"] = "parquet"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
 
 def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     """Run the job; returns a line that says what was written.
