@@ -39,7 +39,6 @@ class Run:
         self.job, self.tables, self.folder = job, tables, folder
         self.seconds: dict[str, float] = {}
         self.results: list[Result] = []
-        self.diverged: bool | None = None
 
     def path(self, *parts: str) -> str:
         """A path in the run's folder."""
@@ -56,9 +55,8 @@ class Run:
             There is no saved model, or it is of another class than the conf's.
         """
         if "train" not in self.job.mode:
-            path = saved_model_path(self.job)
+            path = resolve(saved_model_path(self.job))
             model = estimator.model_class.load(path)
-            storage.copy_folder(resolve(path), self.path("model"))
             trained = model.fit_report.get("network")
             if trained is not None and trained != self.job.model_class:
                 raise DataError(
@@ -68,13 +66,12 @@ class Run:
             asked = {name: estimator.get(name) for name in model.query_params}
             model.set_params(**retriever_params(self.job), **asked)
             model.users = self.tables.users
-            self.diverged = model.fit_report.get("diverged")
+            storage.copy_folder(path, self.path("model"))
             return model
         start = perf_counter()
         estimator.work_path = self.path(WORK)
         model = estimator.fit(self.tables.train)
         self.seconds |= {"fit": perf_counter() - start, **model.fit_report.get("seconds", {})}
-        self.diverged = model.fit_report.get("diverged")
         model.save_part(self.path("model"))
         for name, table in model.tables(self.tables.test.sparkSession).items():
             write_part(table, self.path(name))
@@ -124,7 +121,7 @@ class Run:
             estimator: Retriever = find_class(name)(**retriever_params(self.job))
             self.evaluate(estimator.fit(self.tables.events), name)
 
-    def write_metrics(self) -> str:
+    def write_metrics(self, model: RetrievalModel) -> str:
         """Write metrics.json; returns the table to print."""
         job = self.job
         metrics = metrics_json(
@@ -136,7 +133,7 @@ class Run:
             data=self.tables.fingerprint,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             results=self.results,
-            diverged=self.diverged,
+            diverged=model.fit_report.get("diverged"),
         )
         storage.write_json(self.path("metrics.json"), metrics)
         return f"{format_table(self.results)}\n\nwritten to {job.output_path}"

@@ -43,9 +43,10 @@ def train(job: RetrievalJob, spark: SparkSession) -> str:
     about = {"dataset": job.dataset, "data": tables.fingerprint}
     with publish(**job.target, about=about, resume=_resumes(job)) as folder:
         run = Run(job, tables, folder)
-        run.evaluate(run.fit_or_load(estimator))
+        model = run.fit_or_load(estimator)
+        run.evaluate(model)
         run.evaluate_yardsticks()
-        return run.write_metrics()
+        return run.write_metrics(model)
 
 
 def make_estimator(job: RetrievalJob, tables: Tables) -> Retriever:

@@ -201,10 +201,11 @@ def _write_split(spark: SparkSession, config: MatchDataset) -> str:
     with publish(**config.target, parts=tuple(split.tables)) as folder:
         for name, frame in split.tables.items():
             rows[name] = write_part(frame, storage.join(folder, name))["rows"]
-    found = split.parts.collect()
+        # Counted before the split is published, so that a failure leaves the old one in force.
+        found = split.parts.collect()
+        outside = events.count() - sum(row["events"] for row in found)
     marked = sum(row["marked"] for row in found)
-    parts = {row["part"]: row["events"] for row in sorted(found)}
-    parts["outside start..end"] = events.count() - sum(parts.values())
+    parts = {row["part"]: row["events"] for row in sorted(found)} | {"outside start..end": outside}
     return _summary(config.output_path, rows, marked, parts)
 
 
