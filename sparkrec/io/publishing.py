@@ -89,6 +89,8 @@ def publish(
         run = _unfinished(path, made_by) if resume else None
         if run is None:
             run = _new_run_id()
+            if resume:
+                log.warning("%s has no unfinished run to resume; a new one begins", path)
         folder = storage.join(path, run)
         _sweep(path, keep_checkpoints=True)
         storage.write_json(

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,7 +62,8 @@ class Signals:
             signal.signal(other, signal.SIG_IGN)
         logging.disable(logging.CRITICAL)
         line = f"error: ended by {signal.Signals(number).name}; the output before is still in force"
-        os.write(sys.stderr.fileno(), f"{line}\n".encode())
+        with contextlib.suppress(OSError):  # stderr may be closed
+            os.write(2, f"{line}\n".encode())
         # If cleaning up takes too long, the next run does it.
         late = threading.Timer(_CLEAN_UP, _end_at_once, [number])
         late.daemon = True

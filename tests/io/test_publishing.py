@@ -428,6 +428,11 @@ def test_checkpoints_survive_until_they_are_resumed(
     assert not storage.exists(storage.join(resolve(path), CHECKPOINTS))
 
 
+def test_nothing_to_resume_is_said(place: str, caplog: pytest.LogCaptureFixture) -> None:
+    put(storage.join(place, "out"), resume=True)
+    assert "has no unfinished run to resume; a new one begins" in caplog.text
+
+
 def test_checkpoints_survive_a_failure_and_go_with_the_next_run(place: str) -> None:
     path = storage.join(place, "out")
     with pytest.raises(KeyError), publish(path, "job") as left:
