@@ -21,7 +21,8 @@ from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.datasets.raw import ranking
 from sparkrec.datasets.raw.doubts import warn_of_doubts
-from sparkrec.datasets.raw.events import GOOD, STATUS, TEXT, EventsSource, judge, parse_events
+from sparkrec.datasets.raw.events import EventsSource, parse_events
+from sparkrec.datasets.raw.judging import GOOD, STATUS, TEXT, judge
 from sparkrec.datasets.raw.sources import (
     CORRUPT,
     ORDER,

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,7 +11,14 @@ from pyspark.sql import types as T
 
 from sparkrec.bounds import Rating, check_bounds
 from sparkrec.columns import Columns, check_column_names
-from sparkrec.datasets.prepared import check_bad_rows
+from sparkrec.datasets.raw.judging import (
+    GOOD,
+    NOT_WANTED,
+    OTHER_TYPE,
+    OUT_OF_RANGE,
+    STATUS,
+    TEXT,
+)
 from sparkrec.datasets.raw.ranking import BY, MICROS
 from sparkrec.datasets.raw.sources import (
     CORRUPT,
@@ -33,10 +40,7 @@ from sparkrec.datasets.raw.where import WANTED, flag_wanted
 from sparkrec.errors import DataError
 from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
 
-STATUS, TEXT, LOST = "_sr_status", "_sr_text", "_sr_lost"
-GOOD = "good"
-OTHER_TYPE, OUT_OF_RANGE = "another event type", "outside start..end"
-NOTWANTED = "where is not true"
+LOST = "_sr_lost"
 
 _TIME_TYPES = (
     *NUMBER_TYPES,
@@ -264,7 +268,7 @@ def _key(frame: DataFrame, name: str, integer: bool) -> Column:
 def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Column:
     status = F.when(F.col(CORRUPT).isNotNull(), "another number of fields than the header")
     status = status.when(F.col(LOST), not_text(source))
-    status = status.when(~F.col(WANTED), NOTWANTED)
+    status = status.when(~F.col(WANTED), NOT_WANTED)
     if source.event_type:
         wanted = F.col("event_type").isin(source.event_type.wanted)
         status = status.when(~F.coalesce(wanted, F.lit(False)), OTHER_TYPE)
@@ -286,49 +290,3 @@ def _status(source: EventsSource, names: Columns, parts: dict[str, str]) -> Colu
         end = to_seconds(source.end, zone) * 1_000_000
         status = status.when(F.col(MICROS) >= end, OUT_OF_RANGE)
     return status.otherwise(GOOD)
-
-
-def judge(
-    parsed: DataFrame, source: Source, max_bad_rows: int, key: str
-) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Count the rows of each status.
-
-    Returns
-    -------
-    good, bad, left_out
-        Number of good rows; number of bad rows by reason; number of rows left out by reason.
-
-    Raises
-    ------
-    DataError
-        There are more bad rows than `max_bad_rows`, or no good row.
-    """
-    first = F.min(F.struct(ORDER, F.when(F.col(STATUS) != GOOD, F.col(TEXT)).alias(TEXT)))
-    rows = parsed.groupBy(STATUS).agg(F.count("*").alias("rows"), first.alias("first")).collect()
-    counts = {row[STATUS]: int(row["rows"]) for row in rows}
-    good = counts.pop(GOOD, 0)
-    reasons = (NOTWANTED, OTHER_TYPE, OUT_OF_RANGE)
-    left_out = {name: counts.pop(name) for name in reasons if name in counts}
-    where = f"{key}: {source.name}"
-    if counts:
-        bad = [row for row in rows if row[STATUS] in counts]
-        worst = min(bad, key=lambda row: (tuple(row["first"][ORDER] or ()), row[STATUS]))
-        place = _place(parsed, worst["first"][ORDER])
-        described = f"{place}{worst['first'][TEXT]} ({worst[STATUS]})"
-        check_bad_rows(where, sum(counts.values()), max_bad_rows, described)
-    if not good:
-        seen = ", ".join(f"{n:,} {name}" for name, n in {**left_out, **counts}.items())
-        raise DataError(f"{where}: no row is left ({seen or 'it is empty'})")
-    return good, counts, left_out
-
-
-def _place(parsed: DataFrame, order: Any) -> str:
-    """The row number in its file, counted from 1 after the header."""
-    if order is None:
-        return ""
-    mine = F.col(ORDER)
-    upto = (mine["file"] == order["file"]) & (
-        (mine["block"] < order["block"])
-        | ((mine["block"] == order["block"]) & (mine["row"] <= order["row"]))
-    )
-    return f"row {parsed.where(upto).count():,} of {order['file']}: "
