@@ -7,6 +7,8 @@ from urllib.parse import unquote
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE(?:\.(\w+))?\] Encountered error while reading file:? (\S+?)\.? "
 )
+# Of a folder that was gone when Spark planned the read.
+_GONE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (.+?)\. SQLSTATE")
 # Of a footer that the driver read itself.
 _FOOTER = re.compile(
     r"(?:Could not read footer for file: (?:FileStatus\{path=)?|Checksum error: )([^\s;]+)"
@@ -51,6 +53,9 @@ def unreadable_file(error: BaseException) -> UnreadableFile | None:
     found = _UNREADABLE.search(text)
     if found is not None:
         return UnreadableFile(plain_path(found[2]), found[1] == "FILE_NOT_EXIST")
+    found = _GONE.search(text)
+    if found is not None:
+        return UnreadableFile(plain_path(found[1]), removed=True)
     found = _FOOTER.search(text)
     if found is not None:
         return UnreadableFile(plain_path(found[1] or found[2]), removed=False)

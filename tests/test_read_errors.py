@@ -29,6 +29,12 @@ def test_a_file_that_was_removed() -> None:
     assert str(explain(error)).startswith("/tmp/my data/t/part-0.zstd.parquet was removed or repl")
 
 
+def test_a_folder_that_was_removed() -> None:
+    text = "[PATH_NOT_FOUND] Path does not exist: file:/tmp/my data/t. SQLSTATE: 42K03;"
+    found = unreadable_file(RuntimeError(text))
+    assert found is not None and found.path == "/tmp/my data/t" and found.removed
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

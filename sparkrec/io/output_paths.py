@@ -6,7 +6,7 @@ from pathlib import Path
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
 from sparkrec.io.lease import LEASE
-from sparkrec.io.outputs import CLAIM, DEPTH, MANIFEST, RUN_ID, current_run, has_file, versions
+from sparkrec.io.outputs import CLAIM, DEPTH, MANIFEST, RUN_ID, current_run, versions
 
 _LONGEST_NAME = 255
 
@@ -42,12 +42,12 @@ def check_output(
             f"output path {path} was made by `{maker}`, not by `{made_by}`; choose another "
             "output_path, or set overwrite: true to replace it"
         )
-    if versions(path):  # a writer was killed before it could say who it is
-        return
     for name in parts or ("",):
         there = storage.join(path, name) if name else path
-        held = [file.name or there for file in storage.list_files(there) if file.name != LEASE]
-        if held:
+        names = [file.name for file in storage.list_files(there)]
+        held = [name or there for name in names if name != LEASE and not _in_version(name)]
+        # A version without a maker is of a writer that was killed early, or begins at this moment.
+        if held and not versions(path):
             raise StorageError(
                 f"output path {there} exists and is not an output of sparkrec (it holds "
                 f"{', '.join(held[:3])}); choose another output_path, or set overwrite: true to "
@@ -103,11 +103,20 @@ def _folders_above(path: str) -> list[str]:
     return found
 
 
+def _in_version(name: str) -> bool:
+    return RUN_ID.fullmatch(name.partition("/")[0]) is not None
+
+
 def _maker(path: str) -> str | None:
     """What made the current version, or else the newest unfinished one."""
     run = current_run(path)
     for version in [run] if run is not None else reversed(versions(path)):
-        for mark in (MANIFEST, CLAIM):
-            if has_file(path, version, mark):
-                return str(storage.read_json(storage.join(path, version, mark)).get("made_by", ""))
+        # In this order: a writer that ends meanwhile writes the manifest, then removes the claim.
+        for mark in (CLAIM, MANIFEST):
+            file = storage.join(path, version, mark)
+            try:
+                return str(storage.read_json(file).get("made_by", ""))
+            except StorageError:
+                if storage.is_file(file):
+                    raise
     return None

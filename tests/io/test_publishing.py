@@ -15,6 +15,7 @@ from sparkrec.io.lease import LEASE
 from sparkrec.io.output_paths import check_output
 from sparkrec.io.outputs import (
     CHECKPOINTS,
+    CLAIM,
     MANIFEST,
     POINTER,
     check_hashes,
@@ -210,6 +211,31 @@ def test_refuses_another_makers_output(place: str) -> None:
         "job a",
         "job b",
     ]
+
+
+def test_a_writer_that_begins_or_ends_during_the_check(place: str, monkeypatch: Any) -> None:
+    path = storage.join(place, "out")
+    claim = storage.join(path, "20261126-021217-569166-cc57", CLAIM)
+    list_files, read_json = storage.list_files, storage.read_json
+
+    def begin(at: str) -> Any:
+        storage.write_json(claim, {"made_by": "job"})
+        return list_files(at)
+
+    def end(at: str) -> Any:
+        if at == claim:
+            storage.write_json(claim.replace(CLAIM, MANIFEST), {"made_by": "job", "files": []})
+            storage.remove(claim)
+        return read_json(at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "list_files", begin)
+        check_output(path, "job")
+    assert names(place) == [f"out/20261126-021217-569166-cc57/{CLAIM}"]
+    monkeypatch.setattr(storage, "read_json", end)
+    with pytest.raises(StorageError, match="was made by `job`, not by `another`"):
+        check_output(path, "another")
+    check_output(path, "job")
 
 
 BAD_PATHS = ["", " ", ".", "..", "/", "~HOME", "a/../b", "a\0b", "x" * 300, "a/" + "é" * 200]
