@@ -47,9 +47,9 @@ demo: complete-journey
 test: install
 	$(BIN)/python -m pytest -m "not (slow or data)" -n 2 --dist loadfile
 
-# What `make test` leaves out, one after the other: some start processes and kill them.
+# What `make test` leaves out, likewise; in the order of collection, for a long file comes late else.
 test-all: install
-	$(BIN)/python -m pytest -m "slow or data"
+	$(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Odd confs, schema files, saved models and tables; prints what became of them. With
 # TREE=<folder with a .venv> another version of the package is tried.

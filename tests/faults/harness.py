@@ -99,6 +99,13 @@ class Bench:
             print(f"{job.name}: left {left[:3]}", flush=True)
         return found
 
+    def run(self, job: Job) -> tuple[Running, int]:
+        """The run that is to replace the old output, when all its processes have ended."""
+        running = self.start(job)
+        code = running.wait()
+        running.left(10, end=True)
+        return running, code
+
     @staticmethod
     def _must(running: Running) -> None:
         if running.wait() != 0:
@@ -181,16 +188,14 @@ def disk_full(bench: Bench, job: Job, rng: random.Random) -> Counter[str]:
     needed = max(bench.kilobytes[job.name], _kilobytes(bench.place.root / job.output) // 2)
     room = int(rng.uniform(0.1, 0.9) * needed)
     with small_disk(bench.place.root, _kilobytes(bench.place.root) + room):
-        running = bench.start(job)
-        code = running.wait()
+        running, code = bench.run(job)
     return bench.judge(job, running, code)
 
 
 def shuffle_full(bench: Bench, job: Job, rng: random.Random) -> Counter[str]:
     """No room for what Spark shuffles."""
     with small_disk(bench.place.temporary, rng.randrange(16, 200)):
-        running = bench.start(job)
-        code = running.wait()
+        running, code = bench.run(job)
     return bench.judge(job, running, code)
 
 
@@ -199,8 +204,7 @@ def read_only(bench: Bench, job: Job, rng: random.Random) -> Counter[str]:
     del rng
     with small_disk(bench.place.root, 4 * _kilobytes(bench.place.root)):
         _mount("-o", "remount,ro", str(bench.place.root))
-        running = bench.start(job)
-        code = running.wait()
+        running, code = bench.run(job)
         _mount("-o", "remount,rw", str(bench.place.root))
     return bench.judge(job, running, code)
 
