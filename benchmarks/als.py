@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 from scipy import sparse  # type: ignore[import-untyped]
 
 from sparkrec.baselines.als.als import ALS, ALSConfig, ALSModel
+from sparkrec.spark_versions import to_arrow
 
 K = 20
 SEED = 1
@@ -55,7 +56,7 @@ def run_ours(
 
     def answer(how: dict[str, Any]) -> Lists:
         asked = model.copy().set_params(k=K, exclude_seen=True, **how).transform(test)
-        rows = asked.select("query_id", "recommended.item_id").toArrow().to_pylist()
+        rows = to_arrow(asked.select("query_id", "recommended.item_id")).to_pylist()
         return {row["query_id"]: row["item_id"] for row in rows}
 
     rows = {"sparkrec, fit": fit}

@@ -16,12 +16,12 @@ from pathlib import Path
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
-from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
 from sparkrec.jvm import hush_repeated_errors, quiet_start
 from sparkrec.shipping import imports_the_same, module_zip
+from sparkrec.spark_versions import set_query_log_level
 
 _DEFAULTS = {
     "spark.master": "local[*]",
@@ -117,9 +117,7 @@ def open_session(
             session.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
             if not verbose:
                 hush_repeated_errors(session.sparkContext)
-        for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
-            # PySpark writes errors here, with their traces, before it raises them.
-            PySparkLogger.getLogger(logger).setLevel(ERROR if verbose else CRITICAL)
+        set_query_log_level(ERROR if verbose else CRITICAL)
     except (Py4JJavaError, PySparkRuntimeError) as error:
         if isinstance(error, Py4JJavaError):
             reason = str(error.java_exception.getMessage() or error.java_exception.toString())

@@ -26,6 +26,7 @@ FLOORS = (
         "scratch",
         "shipping",
         "jvm",
+        "spark_versions",
     },
     {"models", "schema", "session", "config", "io"},
     {"feed", "transforms", "evaluation"},

@@ -26,6 +26,7 @@ from sparkrec.io.output_paths import check_output
 from sparkrec.io.outputs import resolve
 from sparkrec.io.publishing import publish
 from sparkrec.io.tables import KEY_TYPES, read_table, write_table
+from sparkrec.spark_versions import to_arrow
 from sparkrec.transforms.windows import user_items
 
 log = logging.getLogger("sparkrec.session_text")
@@ -157,7 +158,7 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
     item = events.schema[columns.item].dataType
     words = given
     if words is None:
-        words = events.select(columns.item).distinct().orderBy(columns.item).toArrow().column(0)
+        words = to_arrow(events.select(columns.item).distinct().orderBy(columns.item)).column(0)
         words = words.combine_chunks().cast(pa.string())
     table = pa.table({_WORD: words, _NUMBER: np.arange(len(words))})
     word = F.col(_WORD).try_cast(item)  # null for a word that is not an id of this type

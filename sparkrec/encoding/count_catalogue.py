@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.io.tables import KEY_TYPES, require_columns
+from sparkrec.spark_versions import to_arrow
 
 
 def count_catalogue(events: DataFrame, item: str) -> Catalogue:
@@ -23,7 +24,7 @@ def count_catalogue(events: DataFrame, item: str) -> Catalogue:
     require_columns(events, {item: KEY_TYPES}, "train")
     known = events.where(F.col(item).isNotNull())
     counted = known.groupBy(item).agg(F.count("*").alias("_sr_events"))
-    table = counted.orderBy(item).toArrow().combine_chunks()
+    table = to_arrow(counted.orderBy(item)).combine_chunks()
     if not table.num_rows:
         raise DataError(f"train has no event with a {item}; there is nothing to recommend")
     ids = table.column(item)

@@ -16,6 +16,7 @@ from sparkrec.models.two_tower import Reads
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
+from sparkrec.spark_versions import to_arrow
 
 Ints = npt.NDArray[np.int64]
 
@@ -139,7 +140,7 @@ def catalogue_features(
         raise DataError(f"the items table has no column `{item}` to join it by")
     schema.require(items.columns, "the items table")
     joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
-    return joined.orderBy("_sr_order").select(*schema.columns).toArrow()
+    return to_arrow(joined.orderBy("_sr_order").select(*schema.columns))
 
 
 def without_history(

@@ -12,6 +12,7 @@ from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import DataError, SchemaError
 from sparkrec.item_index import FIRST_ITEM
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.spark_versions import to_arrow
 
 Ints = npt.NDArray[np.int64]
 
@@ -72,13 +73,13 @@ def validation_arrays(
     order = F.xxhash64(F.lit(seed), F.col("query_id"))
     history = history_columns.history
     columns = dict.fromkeys([*user_encoder.schema.used_columns, "relevant", history])
-    table = (
+    chosen = (
         queries.where(F.size("relevant") > 0)
         .orderBy(order, "query_id")
         .limit(max_rows)
         .select(*[name for name in columns if name in queries.columns])
-        .toArrow()
     )
+    table = to_arrow(chosen)
     if not table.num_rows:
         raise DataError("validation has no rows; set training.early_stopping: null")
     arrays = {

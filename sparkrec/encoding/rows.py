@@ -13,6 +13,7 @@ from sparkrec.encoding.encode import HELD_OUT, LABEL, NEGATIVES
 from sparkrec.errors import DataError
 from sparkrec.item_index import FIRST_ITEM
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.spark_versions import to_arrow
 from sparkrec.transforms.history import add_history
 from sparkrec.transforms.split import leave_one_out
 
@@ -89,7 +90,7 @@ def positives_only(train: DataFrame) -> DataFrame:
 
 def row_counts(train: DataFrame, item: str, catalogue: Catalogue) -> Ints:
     """Number of training rows of every item, int64 by dense index."""
-    table = train.groupBy(item).agg(F.count("*").alias("_sr_rows")).toArrow()
+    table = to_arrow(train.groupBy(item).agg(F.count("*").alias("_sr_rows")))
     counts = np.zeros(len(catalogue) + FIRST_ITEM, np.int64)
     counts[catalogue.index(table.column(item))] = table.column("_sr_rows").to_numpy()
     return counts

@@ -15,6 +15,7 @@ from sparkrec.io import storage
 from sparkrec.io.outputs import Published, is_foreign, open_output, read_manifest
 from sparkrec.io.publishing import KEPT_RUNS, part, publish
 from sparkrec.read_errors import unreadable_file
+from sparkrec.spark_versions import condition
 
 KEY_TYPES = (T.StringType, T.LongType, T.IntegerType, T.ShortType, T.ByteType)
 INTEGER_TYPES = (T.LongType, T.IntegerType, T.ShortType, T.ByteType)
@@ -67,7 +68,7 @@ def _infer(spark: SparkSession, path: str, what: str) -> DataFrame:
     try:
         return spark.read.parquet(storage.spark_path(path))
     except AnalysisException as error:
-        raise DataError(f"{what}: {path} holds no parquet table ({error.getCondition()})") from None
+        raise DataError(f"{what}: {path} holds no parquet table ({condition(error)})") from None
     except Py4JJavaError as error:
         bad = unreadable_file(error)
         if bad is None:

@@ -12,6 +12,7 @@ from sparkrec.errors import DataError, SchemaError
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.hashed_columns import distinct_hashes, hash_columns, unhashable
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.spark_versions import to_arrow
 
 _VALUES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.StringType, T.BooleanType)
 
@@ -84,7 +85,7 @@ def fit_encoder(
         _observe(frame, number, schema, limits, list(sizes))
         for number, frame in enumerate(dataframes)
     ]
-    report = reduce(DataFrame.unionAll, reports).distinct().toArrow()
+    report = to_arrow(reduce(DataFrame.unionAll, reports).distinct())
     kind, of_which, value = (column.to_numpy() for column in report.columns)
     for number in range(len(dataframes)):
         if not np.any((kind == _ROWS) & (of_which == number)):

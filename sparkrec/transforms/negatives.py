@@ -25,6 +25,7 @@ from pyspark.sql.types import ArrayType, StructField, StructType
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.spark_versions import to_arrow
 from sparkrec.splitmix64 import GOLDEN, mixed
 from sparkrec.transforms._common import require_at_least, require_columns, require_events
 
@@ -155,13 +156,12 @@ def negatives_shortfall(frame: DataFrame, num_negatives: int) -> int:
 
 def _item_counts(train_events: DataFrame, columns: Columns) -> pa.Table:
     """The items of train in ascending order, `item` and `n`; the row number is the dense index."""
-    counts = (
+    counted = (
         train_events.where(F.col(columns.item).isNotNull())
         .groupBy(F.col(columns.item).alias("item"))
         .agg(F.count("*").alias("n"))
-        .toArrow()
-        .sort_by("item")
     )
+    counts = to_arrow(counted).sort_by("item")
     if len(counts) == 0:
         raise DataError("train_events: no events, so there are no items to sample from")
     return counts.combine_chunks()

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from sparkrec.columns import Columns
 from sparkrec.datasets.synthetic import Shape, synthetic_events
 from sparkrec.errors import ConfigError
+from sparkrec.spark_versions import to_arrow
 
 EVENTS, ITEMS, FOLLOW, SUCCESSORS = 200_000, 2_000, 0.6, 3
 SHAPE = Shape(items=ITEMS, follow=FOLLOW, successors=SUCCESSORS)
@@ -29,7 +30,7 @@ def walks(events: DataFrame) -> dict[int, list[int]]:
     """The items of each user in the order of (timestamp, position)."""
     found: dict[int, list[int]] = {}
     ordered = events.orderBy("user_id", "timestamp", "position").select("user_id", "item_id")
-    for user, item in ordered.toArrow().to_pandas().itertuples(index=False):
+    for user, item in to_arrow(ordered).to_pandas().itertuples(index=False):
         found.setdefault(user, []).append(item)
     return found
 
@@ -52,7 +53,7 @@ def test_columns_and_numbers(events: DataFrame, walks: dict[int, list[int]]) -> 
 
 
 def test_positions_count_the_events_and_times_rise_with_them(events: DataFrame) -> None:
-    table = events.orderBy("position").toArrow().to_pandas()
+    table = to_arrow(events.orderBy("position")).to_pandas()
     assert (table["position"] == np.arange(EVENTS)).all()
     same_user = table["user_id"].diff() == 0
     assert same_user.sum() == EVENTS - EVENTS // 100
@@ -84,7 +85,7 @@ def test_an_item_has_few_likely_successors(walks: dict[int, list[int]]) -> None:
 
 def test_without_following_the_last_item_says_nothing(spark: SparkSession) -> None:
     shape = Shape(items=50, follow=0.0)
-    found = synthetic_events(spark, 100_000, shape=shape).orderBy("position").toArrow().to_pandas()
+    found = to_arrow(synthetic_events(spark, 100_000, shape=shape).orderBy("position")).to_pandas()
     pairs = Counter(zip(found["item_id"][:-1], found["item_id"][1:], strict=True))
     share = found["item_id"].value_counts(normalize=True)
     first, second = share.index[:2]
@@ -103,8 +104,8 @@ def test_a_seed_says_all_however_events_are_partitioned(
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     assert rows(synthetic_events(spark, 30_000, seed=8, shape=small)) != once
-    again = synthetic_events(spark, EVENTS, seed=5, shape=SHAPE).repartition(3).toArrow()
-    assert again.sort_by("position").equals(events.toArrow().sort_by("position"))
+    again = to_arrow(synthetic_events(spark, EVENTS, seed=5, shape=SHAPE).repartition(3))
+    assert again.sort_by("position").equals(to_arrow(events).sort_by("position"))
 
 
 @pytest.mark.parametrize("number", [1, 99, 100, 101, 1_234, 100_301])
@@ -119,7 +120,7 @@ def test_a_heavy_user_is_one_more(spark: SparkSession, heavy: int) -> None:
     found = synthetic_events(spark, 1_500, seed=2, shape=Shape(heavy_user_events=heavy))
     positions = [row[3] for row in rows(found)]
     assert positions == list(range(1_500 + heavy))
-    own = found.where("user_id = 15").orderBy("position").toArrow().to_pandas()
+    own = to_arrow(found.where("user_id = 15").orderBy("position")).to_pandas()
     assert len(own) == heavy
     assert own["timestamp"].is_monotonic_increasing
     assert own["position"].min() == 1_500

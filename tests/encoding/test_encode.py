@@ -22,6 +22,7 @@ from sparkrec.feed._petastorm import parquet_files
 from sparkrec.io.outputs import is_published, read_manifest
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import feature_schema
+from sparkrec.spark_versions import to_arrow
 
 USERS, ITEMS = 40, 9
 SCHEMA = feature_schema("user_id\nrecent", "columns", "user_id\nrecent", "combine")
@@ -88,7 +89,7 @@ def expected(train: DataFrame) -> list[tuple[int, ...]]:
 
 def ordered(train: DataFrame) -> list[tuple[int, ...]]:
     """The encoded rows, by a loop over the raw ones."""
-    table = train.toArrow()
+    table = to_arrow(train)
     users = encoder().encode(table)
     lines = []
     for user, row in zip(users.tolist(), table.to_pylist(), strict=True):

@@ -30,6 +30,7 @@ from sparkrec.io.outputs import resolve
 from sparkrec.retrieval import answering
 from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.spark_versions import to_arrow
 from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
 
 COLOURS, USERS, ITEMS, LACKING, ROUNDS = 2, 24, 20, 2, 3
@@ -359,7 +360,7 @@ def test_answers_without_spark_are_those_of_spark(
     answerer = answering.load(str(saved))
     # ALS's vectors of train's users are a table for Spark: without it, histories alone answer.
     alone = {"fold_in": "history"} if isinstance(answerer.searcher, ALSSearcher) else {}
-    table = queries.toArrow()
+    table = to_arrow(queries)
     for params in ({}, ALL):
         found = dict(
             zip(table["query_id"].to_pylist(), answerer.answer(table, **params), strict=True)

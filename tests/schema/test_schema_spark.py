@@ -12,6 +12,7 @@ from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.hashing import hash_value
 from sparkrec.schema.parser import feature_schema
 from sparkrec.schema.spark import fit_encoder
+from sparkrec.spark_versions import to_arrow
 
 TYPES = "key long, user_id string, recent array<int>, tags array<string>, age int, member boolean"
 SCHEMA = feature_schema(
@@ -45,7 +46,7 @@ def encoder(users: DataFrame) -> FeatureEncoder:
 
 def test_fit_finds_widths_and_vocabulary(users: DataFrame, encoder: FeatureEncoder) -> None:
     assert encoder.widths == {"recent": 4, "tags": 2}  # tags: at most two that are not empty
-    local = users.toArrow()
+    local = to_arrow(users)
     assert encoder.hashes.tolist() == encoder.distinct_hashes(local).tolist()
     assert hash_value("user_id", "用户1") not in encoder.hashes.tolist()
     again = fit_encoder([users.repartition(1)], SCHEMA, 4, {"user_id": 16})
@@ -122,4 +123,4 @@ def test_any_name_that_parses_works_on_spark(spark: SparkSession) -> None:
     schema = feature_schema("年龄-1", "columns", "年龄-1", "combine")
     frame = spark.range(3).withColumnRenamed("id", "年龄-1")
     encoder = fit_encoder([frame], schema)
-    assert sorted(encoder.encode(frame.toArrow()).tolist()) == [[2], [3], [4]]
+    assert sorted(encoder.encode(to_arrow(frame)).tolist()) == [[2], [3], [4]]

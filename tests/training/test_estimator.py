@@ -23,6 +23,7 @@ from sparkrec.retrieval.answering.network import TrainedNetwork
 from sparkrec.retrieval.search.settings import Retrieval
 from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema, feature_schema
+from sparkrec.spark_versions import to_arrow
 from sparkrec.training.retrievers import DSSM, retriever_of
 from sparkrec.training.settings import EarlyStopping, Loss, Training
 from sparkrec.training.spec import TrainingSpec
@@ -418,7 +419,7 @@ def test_going_on_with_more_data(
     assert new.num_rows > old.num_rows
     assert new.widths == old.widths
     asked = queries(train)
-    table = model.searcher().history_columns.add(asked.toArrow(), model.catalogue)
+    table = model.searcher().history_columns.add(to_arrow(asked), model.catalogue)
     before = model.parts.network.user_vectors(old.encode(table))
     after = grown.parts.network.user_vectors(new.encode(table))
     assert np.allclose(before, after, atol=1e-5)

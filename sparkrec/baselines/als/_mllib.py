@@ -20,6 +20,7 @@ from sparkrec.retrieval.answering.als import FACTOR
 from sparkrec.retrieval.search.topk import Floats
 from sparkrec.scratch import scratch_folder
 from sparkrec.session import is_local
+from sparkrec.spark_versions import to_arrow
 
 log = logging.getLogger("sparkrec.als")
 
@@ -126,7 +127,7 @@ def _ratings(pairs: DataFrame, users: DataFrame, catalogue: Catalogue, blocks: i
 
 def _dense(factors: DataFrame, items: int, rank: int) -> Floats:
     """Collect MLlib's factors (`id`, `features`) as a matrix [items, rank]."""
-    table = factors.toArrow()
+    table = to_arrow(factors)
     vectors = np.zeros((items, rank), np.float32)
     flat = pa.compute.list_flatten(table.column("features").combine_chunks())
     vectors[table.column("id").to_numpy()] = flat.to_numpy().reshape(-1, rank)

@@ -25,6 +25,7 @@ from sparkrec.baselines.item_to_item._user_rows import How, Numbers, UserRows
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.session import slots
+from sparkrec.spark_versions import repartition_by_id, to_arrow
 
 Scores = npt.NDArray[np.float64]
 # Items [items], their neighbours [items, K] (-1 where there are fewer than K), and the scores of
@@ -215,14 +216,14 @@ def solve(messages: DataFrame, catalogue: Catalogue, blocks: int, kernel: Kernel
         for found in kernel(Block(items, _again(first, stream))):
             yield _as_batch(*found)
 
-    return messages.repartitionById(blocks, F.col("block")).mapInArrow(run, _NEIGHBOURS)
+    return repartition_by_id(messages, blocks, F.col("block")).mapInArrow(run, _NEIGHBOURS)
 
 
 def collect_neighbours(solved: DataFrame, items: int, width: int) -> tuple[Numbers, Scores]:
     """Collect the result of `solve` as arrays [items, width]; unused places hold -1 and 0."""
     neighbours = np.full((items, width), -1, np.int32)
     scores = np.zeros((items, width))
-    for batch in solved.toArrow().to_batches():
+    for batch in to_arrow(solved).to_batches():
         lengths = np.asarray(pa.compute.list_value_length(batch.column(1)))
         starts = np.cumsum(lengths) - lengths
         row = np.repeat(np.asarray(batch.column(0)), lengths)

@@ -28,6 +28,7 @@ from sparkrec.retrieval.answering.rankings import (
     SegmentRankings,
 )
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.spark_versions import to_arrow
 from sparkrec.transforms.weights import check_weights
 
 _UNITS = "_sr_units"
@@ -169,7 +170,7 @@ class GlobalHot(Retriever):
     def _weights(self, events: DataFrame, units: Column, catalogue: Catalogue) -> Doubles:
         """[items]: the sum of the weights of each item's events, in units."""
         item = self.get("item_col")
-        table = events.groupBy(item).agg(F.sum(units).alias(_UNITS)).toArrow()
+        table = to_arrow(events.groupBy(item).agg(F.sum(units).alias(_UNITS)))
         weights = np.zeros(len(catalogue))
         weights[catalogue.numbers(table.column(item))] = table.column(_UNITS).to_numpy()
         return weights
@@ -182,7 +183,7 @@ class GlobalHot(Retriever):
         if item in names:
             raise ConfigError(f"segment: `{item}` is the item column; name columns of the users")
         place = Window.partitionBy(*names).orderBy(F.desc(_UNITS), item)
-        table = (
+        ranked = (
             _join_segment(events, self.users, names, user, "train")
             .dropna(subset=names)
             .groupBy(*names, item)
@@ -191,8 +192,8 @@ class GlobalHot(Retriever):
             .withColumn(_PLACE, F.row_number().over(place))
             .where(F.col(_PLACE) <= self.get("segment_length"))
             .orderBy(*names, _PLACE)
-            .toArrow()
         )
+        table = to_arrow(ranked)
         if not table.num_rows:
             raise DataError(f"no event of train has a user with {', '.join(names)}")
         starts = np.flatnonzero(table.column(_PLACE).to_numpy() == 1)

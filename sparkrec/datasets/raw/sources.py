@@ -22,6 +22,7 @@ from sparkrec.columns import RESERVED_PREFIX
 from sparkrec.errors import DataError, StorageError, shown
 from sparkrec.io import storage
 from sparkrec.read_errors import plain_path, unreadable_file
+from sparkrec.spark_versions import condition
 
 ORDER = "_sr_order"
 CORRUPT = "_sr_corrupt"
@@ -146,7 +147,7 @@ def read_source(
             frame = spark.table(source.table)
         except AnalysisException as error:
             raise DataError(
-                f"{key}.table: Spark knows no table {source.table} ({error.getCondition()})"
+                f"{key}.table: Spark knows no table {source.table} ({condition(error)})"
             ) from None
         _refuse_own_names(frame, f"{key}: {source.name}")
         return frame.withColumn(ORDER, F.lit(None).cast(_ORDER_TYPE))
@@ -168,7 +169,7 @@ def read_source(
             frame = spark.read.parquet(*paths)
     except AnalysisException as error:
         raise DataError(
-            f"{key}.path: cannot read {source.path} as {source.format} ({error.getCondition()})"
+            f"{key}.path: cannot read {source.path} as {source.format} ({condition(error)})"
         ) from None
     _refuse_own_names(frame, f"{key}: {source.name}")
     order = F.struct(

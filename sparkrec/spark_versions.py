@@ -1,0 +1,89 @@
+"""What differs between the versions of Spark that are supported, 3.5 to 4.x."""
+
+import contextlib
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+
+# The seed with which Spark hashes the columns of `repartition`.
+_SEED = 42
+
+
+def to_arrow(frame: DataFrame) -> pa.Table:
+    """Collect a frame as an Arrow table (`DataFrame.toArrow`, from Spark 4.0)."""
+    if hasattr(frame, "toArrow"):
+        return frame.toArrow()
+    batches = cast(Any, frame)._collect_as_arrow()
+    return pa.Table.from_batches(batches, to_arrow_schema(frame.schema))
+
+
+def repartition_by_id(frame: DataFrame, number: int, ids: Column) -> DataFrame:
+    """Send each row to the partition that it names (`repartitionById`, from Spark 4.1).
+
+    Parameters
+    ----------
+    number
+        Number of partitions.
+    ids
+        Integers from 0 to `number` - 1.
+    """
+    if hasattr(frame, "repartitionById"):
+        return frame.repartitionById(number, ids.cast("int"))
+    return repartition_by_hash(frame, number, ids)
+
+
+def repartition_by_hash(frame: DataFrame, number: int, ids: Column) -> DataFrame:
+    """What `repartition_by_id` does before Spark 4.1.
+
+    Each id is replaced by an integer whose hash, by which `repartition` chooses the partition,
+    is the id.
+    """
+    keys = F.lit([int(key) for key in _keys_of_partitions(number)])
+    return frame.repartition(number, F.element_at(keys, ids.cast("int") + 1))
+
+
+def condition(error: PySparkException) -> str:
+    """Name of the error, such as `TABLE_OR_VIEW_NOT_FOUND` (`getCondition`, from Spark 4.0)."""
+    get = getattr(error, "getCondition", None) or error.getErrorClass
+    return str(get() or type(error).__name__)
+
+
+def set_query_log_level(level: int) -> None:
+    """Set the level of the loggers that Spark 4 writes errors to before it raises them."""
+    with contextlib.suppress(ImportError):
+        from pyspark.logger import PySparkLogger
+
+        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+            PySparkLogger.getLogger(name).setLevel(level)
+
+
+def _keys_of_partitions(number: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """For each partition an integer that Spark sends to it."""
+    keys = np.full(number, -1, np.int32)
+    start = 0
+    while (keys < 0).any():
+        tried = np.arange(start, start + 8 * number + 64, dtype=np.int32)
+        keys[murmur3(tried) % number] = tried
+        start += len(tried)
+    return keys
+
+
+def murmur3(values: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Spark's hash of 32-bit integers (`functions.hash`): Murmur3, x86, 32 bits."""
+    mixed = _rotated(values.view(np.uint32) * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+    state = _rotated(np.uint32(_SEED) ^ mixed, 13) * np.uint32(5) + np.uint32(0xE6546B64)
+    state ^= np.uint32(4)  # the length in bytes
+    state = (state ^ (state >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    state = (state ^ (state >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return (state ^ (state >> np.uint32(16))).view(np.int32)
+
+
+def _rotated(
+    values: np.ndarray[Any, np.dtype[np.uint32]], bits: int
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    return (values << np.uint32(bits)) | (values >> np.uint32(32 - bits))

@@ -1,0 +1,65 @@
+"""What differs between versions of Spark: the same results from each way of getting them."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec.spark_versions import (
+    condition,
+    murmur3,
+    repartition_by_hash,
+    repartition_by_id,
+    set_query_log_level,
+    to_arrow,
+)
+
+
+def test_to_arrow(spark: SparkSession) -> None:
+    frame = spark.sql(
+        "SELECT id, CAST(id AS STRING) AS text, array(id, NULL) AS list, "
+        "TIMESTAMP '2020-01-01 00:00:00' AS at FROM range(5)"
+    )
+    table = to_arrow(frame)
+    assert table.column("id").to_pylist() == list(range(5))
+    assert table.column("list").to_pylist() == [[n, None] for n in range(5)]
+    assert table.schema.field("at").type == pa.timestamp("us", "UTC")
+    empty = to_arrow(frame.where("id < 0"))
+    assert empty.num_rows == 0 and empty.schema.equals(table.schema)
+
+
+@pytest.mark.parametrize("way", [repartition_by_id, repartition_by_hash])
+@pytest.mark.parametrize("number", [1, 2, 7, 300])
+def test_repartition_by_id(
+    spark: SparkSession, way: Callable[[DataFrame, int, Column], DataFrame], number: int
+) -> None:
+    frame = spark.range(3 * number).select((F.col("id") % number).alias("n"))
+    parts = way(frame, number, F.col("n"))
+    assert parts.rdd.getNumPartitions() == number
+    pairs = parts.select("n", F.spark_partition_id()).collect()
+    assert len(pairs) == 3 * number
+    assert all(n == partition for n, partition in pairs)
+
+
+def test_murmur3_is_the_hash_of_spark(spark: SparkSession) -> None:
+    values = np.array([0, 1, -1, 42, 2**31 - 1, -(2**31), 123_456_789], np.int32)
+    frame = spark.createDataFrame([(int(value),) for value in values], "value int")
+    assert murmur3(values).tolist() == [row[0] for row in frame.select(F.hash("value")).collect()]
+
+
+def test_condition(spark: SparkSession) -> None:
+    with pytest.raises(AnalysisException) as caught:
+        spark.sql("SELECT * FROM nowhere")
+    assert condition(caught.value) == "TABLE_OR_VIEW_NOT_FOUND"
+    assert condition(AnalysisException("text")) == "AnalysisException"
+
+
+def test_errors_of_queries_are_not_logged_twice() -> None:
+    set_query_log_level(logging.CRITICAL)
+    assert not logging.getLogger("DataFrameQueryContextLogger").isEnabledFor(logging.ERROR)
+    set_query_log_level(logging.ERROR)
