@@ -32,6 +32,7 @@ _REPEATING = (
     "org.apache.spark.storage",
     "org.apache.arrow.memory.BaseAllocator",
 )
+_silenced = threading.Event()
 
 
 @contextmanager
@@ -62,6 +63,11 @@ def hush_repeated_errors(context: SparkContext) -> None:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
+def silence() -> None:
+    """Show no more of what the JVM writes: it is about to be ended, and would complain."""
+    _silenced.set()
+
+
 def _pass_on(read: int, started: threading.Event) -> None:
     """Copy a pipe to stderr: before `_STARTED` by lines and without notices, then unchanged."""
     held, mark = b"", b""
@@ -76,5 +82,7 @@ def _pass_on(read: int, started: threading.Event) -> None:
 
 
 def _write(text: bytes) -> None:
+    if _silenced.is_set():
+        return
     with suppress(OSError):  # our stderr is closed; the JVM must not wait for a reader
         os.write(2, text)

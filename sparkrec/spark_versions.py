@@ -1,4 +1,4 @@
-"""What differs between the versions of Spark that are supported, 3.5 to 4.x."""
+"""What differs between versions of Spark, in one place; it is being extended to Spark 3.5."""
 
 import contextlib
 from typing import Any, cast

@@ -15,13 +15,29 @@ from typing import Any
 import pyarrow.fs
 
 from sparkrec.errors import StorageError
+from sparkrec.io.s3_failures import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    explained,
+    repeat_failed_requests,
+)
 
 
 @functools.lru_cache(maxsize=1)
 def _client(process: int) -> Any:
     import boto3
+    from botocore.config import Config
 
-    return boto3.client("s3")
+    client = boto3.client(
+        "s3",
+        config=Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            retries={"total_max_attempts": 1},
+        ),
+    )
+    repeat_failed_requests(client)
+    return client
 
 
 def split(path: str) -> tuple[str, str]:
@@ -45,16 +61,19 @@ def errors(path: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise StorageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise StorageError(f"{path}: {explained(error, split(path)[0])}") from error
 
 
 def arrow_filesystem() -> pyarrow.fs.S3FileSystem:
     """pyarrow's S3 file system, with the endpoint and the region of the environment."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "request_timeout": READ_TIMEOUT,
+    }
     if endpoint:
         scheme, _, host = endpoint.rpartition("://")
-        options = {"endpoint_override": host, "scheme": scheme or "https"}
+        options |= {"endpoint_override": host, "scheme": scheme or "https"}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region:
         options["region"] = region

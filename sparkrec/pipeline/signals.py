@@ -12,16 +12,14 @@ from types import FrameType
 
 import psutil
 
+from sparkrec.jvm import silence
+
 # Seconds for the job to clean up, and for its processes to end by themselves.
 _CLEAN_UP, _GRACE = 0.4, 0.3
 
 
 class Interrupted(KeyboardInterrupt):
     """Raised in the main thread when a signal ends the job; the line was printed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @contextmanager
@@ -34,9 +32,12 @@ def ended_by_signals() -> Iterator["Signals"]:
     signals.watch()
     try:
         yield signals
-    except Interrupted as interrupted:
+    except BaseException:
+        # Cleaning up may have failed, and then its error came in the place of `Interrupted`.
+        if signals.received is None:
+            raise
         end_processes()
-        os._exit(128 + interrupted.number)
+        os._exit(128 + signals.received)
     finally:
         if signals.can_watch:
             for number, handler in before.items():
@@ -44,12 +45,19 @@ def ended_by_signals() -> Iterator["Signals"]:
 
 
 class Signals:
-    """The handlers of a job's signals."""
+    """The handlers of a job's signals.
+
+    Attributes
+    ----------
+    received
+        The number of the signal that ends the job; None before.
+    """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.can_watch = threading.current_thread() is threading.main_thread()
+        self.received: int | None = None
 
     def watch(self) -> None:
         """Install the handlers; again after Spark has installed one of its own."""
@@ -60,7 +68,10 @@ class Signals:
     def _end(self, number: int, frame: FrameType | None) -> None:
         for other in self.NUMBERS:
             signal.signal(other, signal.SIG_IGN)
+        self.received = number
         logging.disable(logging.CRITICAL)
+        silence()
+        threading.excepthook = lambda _: None  # of other threads, whose work is cut off
         line = f"error: ended by {signal.Signals(number).name}; the output before is still in force"
         with contextlib.suppress(OSError):  # stderr may be closed
             os.write(2, f"{line}\n".encode())
@@ -68,7 +79,7 @@ class Signals:
         late = threading.Timer(_CLEAN_UP, _end_at_once, [number])
         late.daemon = True
         late.start()
-        raise Interrupted(number)
+        raise Interrupted
 
 
 def _end_with_parent() -> None:

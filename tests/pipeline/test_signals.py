@@ -32,6 +32,8 @@ with ended_by_signals(), publish(sys.argv[1], "job") as folder:
     finally:
         if sys.argv[2] == "slow":
             time.sleep(60)
+        if sys.argv[2] == "failing":
+            raise OSError("the connection is gone")
 """
 
 
@@ -44,7 +46,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("cleaning", ["quick", "slow"])
+@pytest.mark.parametrize("cleaning", ["quick", "slow", "failing"])
 def test_a_signal_ends_a_job(tmp_path: Path, number: signal.Signals, cleaning: str) -> None:
     path = str(tmp_path / "out")
     with publish(path, "job") as folder:
@@ -70,7 +72,7 @@ def test_a_signal_ends_a_job(tmp_path: Path, number: signal.Signals, cleaning: s
         assert time.monotonic() - start < 3
         time.sleep(0.01)
     assert storage.read_bytes(open_output(path).path("x")) == b"old"
-    if cleaning == "quick":
+    if cleaning != "slow":
         assert [p.name for p in Path(path).iterdir() if p.name != "LATEST"] == [
             Path(open_output(path).folder).name
         ]

@@ -1,0 +1,88 @@
+"""When S3 fails: how long requests are repeated, and what the user reads in the end."""
+
+import random
+import time
+from typing import Any
+
+# Seconds from the first try of a request after which it is not repeated any more.
+REPEATED_FOR = 40.0
+CONNECT_TIMEOUT = 5
+# For an answer; an endpoint that never answers is given up after twice this.
+READ_TIMEOUT = 20
+_LONGEST_WAIT = 5.0
+
+_PASSING = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
+_PASSING_STATUS = {429, 500, 502, 503, 504}
+_STARTED = "sparkrec_started"
+
+_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
+)
+# By the code of the answer; `{bucket}` is the path's bucket.
+_EXPLAINED = {
+    "NoSuchBucket": "there is no bucket `{bucket}`; make it, or mend its name",
+    "InvalidAccessKeyId": f"the access key is unknown to the store; {_CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret key does not fit the access key; {_CREDENTIALS}",
+    "ExpiredToken": "the session token has expired; get a new one, and run the job again "
+    "(a training goes on with training.resume: true)",
+    "InvalidToken": f"the session token is not valid; {_CREDENTIALS}",
+    "AccessDenied": "the credentials do not allow {operation} here; change the policy of the "
+    "bucket or of the user",
+}
+_EXPLAINED["403"] = _EXPLAINED["AccessDenied"]
+
+
+def repeat_failed_requests(client: Any) -> None:
+    """Repeat requests of a boto3 client that failed for a passing reason.
+
+    Repeats for up to 40 seconds when the store cannot be reached, does not answer, or answers with
+    5xx or 429, and waits longer before each. The client's own retries have to be switched off.
+    """
+    client.meta.events.register("before-call.s3", _remember_start)
+    client.meta.events.register("needs-retry.s3", _wait_before_repeating)
+
+
+def _remember_start(context: dict[str, Any], **_: Any) -> None:
+    context[_STARTED] = time.monotonic()
+
+
+def _wait_before_repeating(
+    response: Any, attempts: int, caught_exception: Any, request_dict: dict[str, Any], **_: Any
+) -> float | None:
+    """Seconds to wait before the request is sent again; None if it is not."""
+    from botocore.exceptions import ConnectionError, HTTPClientError, SSLError
+
+    if caught_exception is not None:
+        unreachable = isinstance(caught_exception, ConnectionError | HTTPClientError)
+        passing = unreachable and not isinstance(caught_exception, SSLError)
+    else:
+        http, parsed = response
+        code = str(parsed.get("Error", {}).get("Code"))
+        passing = code in _PASSING or http.status_code in _PASSING_STATUS
+    started = request_dict["context"].get(_STARTED, time.monotonic())
+    wait = min(_LONGEST_WAIT, 0.2 * 2.0**attempts) * random.uniform(0.5, 1)
+    if not passing or time.monotonic() - started + wait > REPEATED_FOR:
+        return None
+    return wait
+
+
+def explained(error: Exception, bucket: str) -> str:
+    """What a failed request means, in one line, and how to mend it."""
+    from botocore.exceptions import (
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
+
+    text = " ".join(str(error).split())
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return f"no credentials for S3; {_CREDENTIALS}"
+    if isinstance(error, ConnectionError | HTTPClientError):
+        return f"S3 cannot be reached ({text}); look at AWS_ENDPOINT_URL and the network"
+    if isinstance(error, ClientError):
+        meaning = _EXPLAINED.get(str(error.response.get("Error", {}).get("Code")))
+        if meaning is not None:
+            return meaning.format(bucket=bucket, operation=error.operation_name)
+    return text

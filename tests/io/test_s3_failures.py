@@ -1,0 +1,90 @@
+"""When S3 fails: requests are repeated for a while, and then there is one line."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from sparkrec.errors import StorageError
+from sparkrec.io import s3, s3_failures, storage
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3._client.cache_clear()
+    yield
+    s3._client.cache_clear()
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+def test_answers_with_503_are_waited_out(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    tries: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            tries.append(self.path)
+            self.send_response(503 if len(tries) <= failures else 200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"data")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    assert storage.read_bytes("s3://bucket/key") == b"data"
+    assert tries == ["/bucket/key"] * (failures + 1)
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_an_endpoint_that_is_not_there_or_never_answers(
+    monkeypatch: pytest.MonkeyPatch, listening: bool
+) -> None:
+    monkeypatch.setattr(s3_failures, "REPEATED_FOR", 2.0)
+    monkeypatch.setattr(s3, "READ_TIMEOUT", 1)
+    start = time.monotonic()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen(20)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        message = r"^s3://bucket/key: S3 cannot be reached \(.*\); look at AWS_ENDPOINT_URL"
+        with pytest.raises(StorageError, match=message):
+            storage.read_bytes("s3://bucket/key")
+    assert 0.5 < time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("NoSuchBucket", "there is no bucket `events`; make it"),
+        ("InvalidAccessKeyId", "the access key is unknown to the store; set AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "the secret key does not fit the access key"),
+        ("ExpiredToken", "the session token has expired; .* training.resume: true"),
+        ("403", "the credentials do not allow PutObject here; change the policy"),
+        ("Other", "An error occurred"),
+    ],
+)
+def test_errors_are_explained(code: str, line: str) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": "text"}}, "PutObject")
+    with pytest.raises(StorageError, match=rf"^s3://events/x: {line}"), s3.errors("s3://events/x"):
+        raise error
+
+
+def test_no_credentials() -> None:
+    message = "^s3://events/x: no credentials for S3; set AWS_ACCESS_KEY_ID"
+    with pytest.raises(StorageError, match=message), s3.errors("s3://events/x"):
+        raise NoCredentialsError
