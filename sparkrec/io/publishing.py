@@ -183,7 +183,8 @@ def _sweep(path: str, keep_checkpoints: bool = False) -> None:
         if has_file(path, run, MANIFEST):
             continue
         if not has_file(path, run, CLAIM):
-            # A writer was killed after it had removed all files of a version.
+            # A writer was killed before it had claimed the version, or after it had removed it.
+            storage.remove_unfinished_files(folder, CLAIM)
             storage.remove_empty_folders(folder)
             continue
         if not (keep_checkpoints and storage.exists(storage.join(folder, CHECKPOINTS))):

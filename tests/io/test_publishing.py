@@ -162,6 +162,15 @@ def test_files_of_others_are_neither_removed_nor_read(place: str) -> None:
     assert storage.read_bytes(storage.join(path, "more.txt")) == b"precious, too"
 
 
+def test_a_writer_that_was_killed_while_it_claimed_a_version_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    unfinished = path / "20200101-000000-000000-abcd" / f".{CLAIM}.{'0' * 32}"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_bytes(b"")
+    put(str(path))
+    assert sorted(p.name for p in path.iterdir()) == [*runs(str(path)), POINTER]
+
+
 def test_an_old_version_that_cannot_be_removed_is_a_warning(
     place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
