@@ -47,7 +47,8 @@ demo: complete-journey
 test: install
 	$(BIN)/python -m pytest -m "not (slow or data)" -n 2 --dist loadfile
 
-# What `make test` leaves out, likewise; in the order of collection, for a long file comes late else.
+# What `make test` leaves out, in two processes as well. Files start in the order of collection; the
+# default would start the longest, tests/faults, late.
 test-all: install
 	$(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
 
