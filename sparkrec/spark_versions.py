@@ -1,4 +1,7 @@
-"""What differs between versions of Spark, in one place; it is being extended to Spark 3.5."""
+"""Calls that older versions of Spark lack, each with its replacement.
+
+The replacements are tested on Spark 3.5 and 4. The package as a whole does not run on 3.5 yet.
+"""
 
 import contextlib
 from typing import Any, cast
@@ -40,8 +43,8 @@ def repartition_by_id(frame: DataFrame, number: int, ids: Column) -> DataFrame:
 def repartition_by_hash(frame: DataFrame, number: int, ids: Column) -> DataFrame:
     """What `repartition_by_id` does before Spark 4.1.
 
-    Each id is replaced by an integer whose hash, by which `repartition` chooses the partition,
-    is the id.
+    `repartition` sends a row to the partition `hash(column) mod number`. So each id is replaced by
+    an integer that this sends to the partition with that id.
     """
     keys = F.lit([int(key) for key in _keys_of_partitions(number)])
     return frame.repartition(number, F.element_at(keys, ids.cast("int") + 1))

@@ -61,6 +61,8 @@ def test_condition(spark: SparkSession) -> None:
 
 def test_errors_of_queries_are_not_logged_twice() -> None:
     pytest.importorskip("pyspark.logger", reason="Spark 3.5 does not log them")
-    set_query_log_level(logging.CRITICAL)
-    assert not logging.getLogger("DataFrameQueryContextLogger").isEnabledFor(logging.ERROR)
+    logger = logging.getLogger("DataFrameQueryContextLogger")
     set_query_log_level(logging.ERROR)
+    assert logger.isEnabledFor(logging.ERROR)
+    set_query_log_level(logging.CRITICAL)
+    assert not logger.isEnabledFor(logging.ERROR)
