@@ -25,7 +25,7 @@ _DENIED = re.compile(
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """A file that Spark could not read.
+    """A file, or a folder of them, that Spark could not read.
 
     Attributes
     ----------

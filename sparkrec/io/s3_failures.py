@@ -29,7 +29,8 @@ _EXPLAINED = {
     "AccessDenied": "the credentials do not allow {operation} here; change the policy of the "
     "bucket or of the user",
 }
-_EXPLAINED["403"] = _EXPLAINED["AccessDenied"]
+# The answer to a HEAD request has no code but its status.
+_EXPLAINED["403"] = _EXPLAINED["AccessDenied"] + f"; or they are wrong: {_CREDENTIALS}"
 
 
 def repeat_failed_requests(client: Any) -> None:
