@@ -1,6 +1,6 @@
-"""Calls that older versions of Spark lack, each with its replacement.
+"""Calls that Spark 3.5 lacks, each with its replacement.
 
-The replacements are tested on Spark 3.5 and 4. The package as a whole does not run on 3.5 yet.
+The replacements use what only 3.5 has, so the tests of both versions try them.
 """
 
 import contextlib
@@ -9,9 +9,11 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.serializers import ArrowStreamSerializer
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from pyspark.sql.types import DataType
 
 # The seed with which Spark hashes the columns of `repartition`.
 _SEED = 42
@@ -23,6 +25,45 @@ def to_arrow(frame: DataFrame) -> pa.Table:
         return frame.toArrow()
     batches = cast(Any, frame)._collect_as_arrow()
     return pa.Table.from_batches(batches, to_arrow_schema(frame.schema))
+
+
+def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """Make a frame of an Arrow table (`createDataFrame` of a table, from Spark 4.0).
+
+    In Spark 3.5 a timestamp without a zone is taken for one in UTC, which is the zone of the
+    sessions that sparkrec opens.
+    """
+    if hasattr(DataFrame, "toArrow"):
+        return spark.createDataFrame(table)
+    session = cast(Any, spark)
+    jvm = session._jvm
+    schema = from_arrow_schema(table.schema)
+    rows = max(1, -(-table.num_rows // session.sparkContext.defaultParallelism))
+    batches = session.sparkContext._serialize_to_jvm(
+        table.cast(to_arrow_schema(schema)).combine_chunks().to_batches(rows),
+        ArrowStreamSerializer(),
+        jvm.PythonSQLUtils.readArrowStreamFromFile,
+        jvm.ArrowIteratorServer,
+    )
+    frame = jvm.PythonSQLUtils.toDataFrame(batches, schema.json(), session._jsparkSession)
+    return DataFrame(frame, spark)
+
+
+def try_cast(value: Column, to: str | DataType) -> Column:
+    """Cast a column; null where that is impossible (`Column.try_cast`, from Spark 4.0)."""
+    if hasattr(Column, "try_cast"):
+        return value.try_cast(to)
+    session = cast(Any, SparkSession.getActiveSession())
+    spark = session._jvm.org.apache.spark.sql
+    kind = (
+        spark.types.DataType.fromDDL(to)
+        if isinstance(to, str)
+        else session._jsparkSession.parseDataType(to.json())
+    )
+    no_zone = session._jvm.scala.Option.empty()
+    expressions = spark.catalyst.expressions
+    tried = expressions.Cast(cast(Any, value)._jc.expr(), kind, no_zone, expressions.EvalMode.TRY())
+    return Column(spark.Column(tried))
 
 
 def repartition_by_id(frame: DataFrame, number: int, ids: Column) -> DataFrame:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +10,17 @@ import pytest
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import IntegerType
 
 from sparkrec.spark_versions import (
     condition,
+    from_arrow,
     murmur3,
     repartition_by_hash,
     repartition_by_id,
     set_query_log_level,
     to_arrow,
+    try_cast,
 )
 
 
@@ -31,6 +35,39 @@ def test_to_arrow(spark: SparkSession) -> None:
     assert table.schema.field("at").type == pa.timestamp("us", "UTC")
     empty = to_arrow(frame.where("id < 0"))
     assert empty.num_rows == 0 and empty.schema.equals(table.schema)
+
+
+def test_from_arrow(spark: SparkSession) -> None:
+    moment = datetime(2020, 1, 1, tzinfo=UTC)
+    table = pa.table(
+        {
+            "id": pa.array([1, None, 3], pa.int32()),
+            "text": pa.array(["a", "", None], pa.large_string()),
+            "list": [[1, None], [], None],
+            "at": pa.array([moment, None, moment], pa.timestamp("ms", "UTC")),
+        }
+    )
+    frame = from_arrow(spark, table)
+    kinds = {"id": "int", "text": "string", "list": "array<bigint>", "at": "timestamp"}
+    assert {name: kind for name, kind in frame.dtypes} == kinds
+    read = to_arrow(frame)
+    assert read.drop(["at"]).to_pylist() == table.drop(["at"]).to_pylist()
+    assert read.column("at").to_pylist() == [moment, None, moment]
+    assert from_arrow(spark, table.slice(0, 0)).collect() == []
+    long = pa.table({"n": range(25_000)})
+    assert to_arrow(from_arrow(spark, long)).column("n").to_pylist() == list(range(25_000))
+
+
+def test_try_cast(spark: SparkSession) -> None:
+    rows = [("1",), (" 2 ",), ("x",), ("99999999999",), ("1e1",), (None,)]
+    text = spark.createDataFrame(rows, "text string")
+    number = try_cast(F.col("text"), "int")
+    assert [row[0] for row in text.select(number).collect()] == [1, 2, None, None, None, None]
+    # A cast without "try" wraps around, or fails, as the version and its settings have it.
+    large = spark.createDataFrame([(2**31,), (7,)], "n bigint").select(
+        try_cast(F.col("n"), IntegerType())
+    )
+    assert [row[0] for row in large.collect()] == [None, 7]
 
 
 @pytest.mark.parametrize("way", [repartition_by_id, repartition_by_hash])

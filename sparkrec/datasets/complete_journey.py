@@ -22,6 +22,7 @@ from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
+from sparkrec.spark_versions import from_arrow
 
 # Departments that are not products: fuel, coupons, gift cards, donations, deposits, supplies.
 NON_PRODUCT_DEPARTMENTS = (
@@ -105,7 +106,7 @@ def prepare_complete_journey(spark: SparkSession, config: PrepareCompleteJourney
     )  # fmt: skip
     demographics = _read(folder, "demographics", ["household_id", *_DEMOGRAPHICS.values()])
     arrow = {"events": events, "users": _users(events, demographics), "items": items}
-    frames = {name: spark.createDataFrame(table) for name, table in arrow.items()}
+    frames = {name: from_arrow(spark, table) for name, table in arrow.items()}
     about = {"dataset": config.dataset, "left_out": left_out}
     rows = publish_tables(frames, config, about)
     return Prepared(config.output_path, rows, {}, left_out)

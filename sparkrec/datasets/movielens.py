@@ -23,6 +23,7 @@ from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_bad_rows, check_outputs, publish_tables
 from sparkrec.errors import DataError, StorageError
 from sparkrec.io import storage
+from sparkrec.spark_versions import from_arrow
 
 # The order of the 19 flags at the end of a line of u.item (u.genre).
 GENRES_100K = (
@@ -102,7 +103,7 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
     for table, raw in _FILES[config.variant].items():
         earlier = sum(bad_rows.values())
         tables[table], bad_rows[raw.name] = _read(config, raw, earlier)
-    frames = {name: spark.createDataFrame(table) for name, table in tables.items()}
+    frames = {name: from_arrow(spark, table) for name, table in tables.items()}
     about = {"dataset": config.dataset, "variant": config.variant, "bad_rows": bad_rows}
     rows = publish_tables(frames, config, about)
     return Prepared(config.output_path, rows, bad_rows)

@@ -26,7 +26,7 @@ from sparkrec.io.output_paths import check_output
 from sparkrec.io.outputs import resolve
 from sparkrec.io.publishing import publish
 from sparkrec.io.tables import KEY_TYPES, read_table, write_table
-from sparkrec.spark_versions import to_arrow
+from sparkrec.spark_versions import from_arrow, to_arrow, try_cast
 from sparkrec.transforms.windows import user_items
 
 log = logging.getLogger("sparkrec.session_text")
@@ -144,7 +144,7 @@ def _to_events(spark: SparkSession, config: SessionText, path: str) -> str:
             columns.position: np.arange(int(use.sum())),
         }
     )
-    frame = spark.createDataFrame(events)
+    frame = from_arrow(spark, events)
     about = {"dataset": config.dataset, "bad_rows": len(bad)}
     facts = write_table(frame, **config.target, about=about)
     return f"{config.output_path}: {facts['rows']:,} events of {int(fine.sum()):,} sessions"
@@ -161,8 +161,8 @@ def _to_text(spark: SparkSession, config: SessionText, path: str) -> str:
         words = to_arrow(events.select(columns.item).distinct().orderBy(columns.item)).column(0)
         words = words.combine_chunks().cast(pa.string())
     table = pa.table({_WORD: words, _NUMBER: np.arange(len(words))})
-    word = F.col(_WORD).try_cast(item)  # null for a word that is not an id of this type
-    numbered = spark.createDataFrame(table).select(word.alias(_WORD), _NUMBER)
+    word = try_cast(F.col(_WORD), item)  # null for a word that is not an id of this type
+    numbered = from_arrow(spark, table).select(word.alias(_WORD), _NUMBER)
     joined = events.join(F.broadcast(numbered), F.col(columns.item) == F.col(_WORD), "left")
     numbers = joined.select(
         columns.user, columns.timestamp, columns.position, F.col(_NUMBER).alias(columns.item)

@@ -37,6 +37,7 @@ from sparkrec.datasets.raw.sources import (
 from sparkrec.datasets.raw.where import explain_where
 from sparkrec.errors import DataError
 from sparkrec.read_errors import unreadable_file
+from sparkrec.spark_versions import try_cast
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,7 @@ def _features(
         )
     check_column_names([name, *rest], f"{where}: {source.name}")
     texts = [source.key, *rest] if source.format == "csv" else [source.key]
-    key = column(source.key).try_cast(keys.schema[0].dataType)
+    key = try_cast(column(source.key), keys.schema[0].dataType)
     corrupt = F.col(CORRUPT) if CORRUPT in frame.columns else F.lit(None).cast("string")
     status = (
         F.when(corrupt.isNotNull(), "another number of fields than the header")

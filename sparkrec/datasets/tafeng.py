@@ -18,6 +18,7 @@ from sparkrec.config.job import OutputJob
 from sparkrec.datasets.prepared import Prepared, check_outputs, publish_tables
 from sparkrec.errors import DataError
 from sparkrec.io import storage
+from sparkrec.spark_versions import from_arrow
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def prepare_tafeng(spark: SparkSession, config: PrepareTaFeng) -> Prepared:
     check_outputs(config, ("events",))
     events = _events(config.input.baskets)
     about = {"dataset": config.dataset}
-    tables = {"events": spark.createDataFrame(events)}
+    tables = {"events": from_arrow(spark, events)}
     rows = publish_tables(tables, config, about)
     users = len(events["user_id"].unique())
     baskets = len(events["basket_id"].unique())

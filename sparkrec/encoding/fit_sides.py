@@ -16,7 +16,7 @@ from sparkrec.models.two_tower import Reads
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
-from sparkrec.spark_versions import to_arrow
+from sparkrec.spark_versions import from_arrow, to_arrow
 
 Ints = npt.NDArray[np.int64]
 
@@ -112,7 +112,7 @@ def fit_sides(
     if not reads.item_features:
         item_schema = FeatureSchema((), (), item_schema.source)
     known = previous[1].features if previous else None
-    frame = spark.createDataFrame(table)
+    frame = from_arrow(spark, table)
     item_features = fit_features(frame, item_schema, lists, settings.item_buckets, known)
     encoder = ItemEncoder(item_features, catalogue, dense=not reads.item_features)
     return Sides(catalogue, users, encoder, encoder.matrix(table))
@@ -139,7 +139,7 @@ def catalogue_features(
     if item not in items.columns:
         raise DataError(f"the items table has no column `{item}` to join it by")
     schema.require(items.columns, "the items table")
-    joined = spark.createDataFrame(ids).join(items.dropDuplicates([item]), item, "left")
+    joined = from_arrow(spark, ids).join(items.dropDuplicates([item]), item, "left")
     return to_arrow(joined.orderBy("_sr_order").select(*schema.columns))
 
 

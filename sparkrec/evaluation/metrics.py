@@ -223,7 +223,8 @@ def _hit_positions(full: int | None) -> Column:
     """
 
     def place(item: Column) -> Column:
-        found = F.array_position("items", item).cast("int")
+        # `F.array_position` takes no Column in Spark 3.5.
+        found = F.call_function("array_position", F.col("items"), item).cast("int")
         if full is None:
             return found
         score = F.get("scores", found - 1)

@@ -22,6 +22,7 @@ from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.recommend import RECOMMENDED
+from sparkrec.spark_versions import from_arrow
 from sparkrec.transforms.history import add_item_features
 from sparkrec.transforms.windows import user_items
 
@@ -192,7 +193,7 @@ def _answer(queries: DataFrame, model: RetrievalModel) -> DataFrame:
 def _unknown_items(queries: DataFrame, model: RetrievalModel) -> int:
     """Items of all histories, repeats counted, that are not in the model's catalogue."""
     spark, history = queries.sparkSession, model.get("history_col")
-    known = spark.createDataFrame(pa.table({"item": model.catalogue.ids}))
+    known = from_arrow(spark, pa.table({"item": model.catalogue.ids}))
     items = queries.select(F.explode(history).alias("item")).where("item IS NOT NULL")
     return items.join(F.broadcast(known), "item", "left_anti").count()
 

@@ -25,7 +25,7 @@ from pyspark.sql.types import ArrayType, StructField, StructType
 
 from sparkrec.columns import Columns
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.spark_versions import to_arrow
+from sparkrec.spark_versions import from_arrow, to_arrow
 from sparkrec.splitmix64 import GOLDEN, mixed
 from sparkrec.transforms._common import require_at_least, require_columns, require_events
 
@@ -110,8 +110,9 @@ def sample_negatives(
 
     counts = _item_counts(train_events, columns)
     sampler = _Sampler.build(counts, columns.position, num_negatives, alpha, seed)
-    index = train_events.sparkSession.createDataFrame(
-        pa.table({columns.item: counts["item"], _INDEX: np.arange(len(counts), dtype=np.int32)})
+    index = from_arrow(
+        train_events.sparkSession,
+        pa.table({columns.item: counts["item"], _INDEX: np.arange(len(counts), dtype=np.int32)}),
     )
     rows = positives.drop(NEGATIVES)
     # One marker row per user has the user's items. It is sorted before the user's positives and

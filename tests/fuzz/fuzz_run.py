@@ -98,7 +98,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sparkrec-fuzz-") as folder:
         root = Path(folder) / "data"
         environ = {"MY_S3_BUCKET": str(root), "HOME": f"{folder}/home", "OMP_NUM_THREADS": "1"}
-        with Child(tree, options.python, environ, Path(folder) / "cwd") as child:
+        with Child(tree, options.python.absolute(), environ, Path(folder) / "cwd") as child:
             build(root, tree, child.run, tuple(MODELS) if "model folders" in shares else ())
             tried = families(Trial(root, child.run), tree)
             found = {}

@@ -20,7 +20,7 @@ from sparkrec.retrieval.answering.als import FACTOR
 from sparkrec.retrieval.search.topk import Floats
 from sparkrec.scratch import scratch_folder
 from sparkrec.session import is_local
-from sparkrec.spark_versions import to_arrow
+from sparkrec.spark_versions import from_arrow, to_arrow
 
 log = logging.getLogger("sparkrec.als")
 
@@ -119,7 +119,7 @@ def _ratings(pairs: DataFrame, users: DataFrame, catalogue: Catalogue, blocks: i
     floating-point sums depend on the order of the ratings.
     """
     numbers = pa.array(np.arange(len(catalogue), dtype=np.int32))
-    items = pairs.sparkSession.createDataFrame(pa.table({_ITEM: catalogue.ids, "item": numbers}))
+    items = from_arrow(pairs.sparkSession, pa.table({_ITEM: catalogue.ids, "item": numbers}))
     numbered = pairs.join(users, USER).join(F.broadcast(items), _ITEM)
     chosen = numbered.select("id", "item", F.col("rating").cast("float").alias("rating"))
     return chosen.repartition(blocks, "id").sortWithinPartitions("id", "item")

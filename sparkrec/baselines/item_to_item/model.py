@@ -23,6 +23,7 @@ from sparkrec.retrieval.answering.neighbours import (
 )
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.params import ConfigParams
+from sparkrec.spark_versions import from_arrow
 
 M = TypeVar("M", bound="ItemToItemModel")
 
@@ -116,7 +117,7 @@ class ItemToItemModel(ConfigParams, RetrievalModel):
             ["item_id", "score"],
         )
         value = pa.ListArray.from_arrays(pa.array(offsets), entries)
-        return spark.createDataFrame(pa.table({"key": ids.take(pa.array(some)), "value": value}))
+        return from_arrow(spark, pa.table({"key": ids.take(pa.array(some)), "value": value}))
 
     def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
         """The table of neighbours, `i2i`."""

@@ -28,7 +28,7 @@ from sparkrec.retrieval.answering.rankings import (
     SegmentRankings,
 )
 from sparkrec.retrieval.base import RetrievalModel, Retriever
-from sparkrec.spark_versions import to_arrow
+from sparkrec.spark_versions import from_arrow, to_arrow
 from sparkrec.transforms.weights import check_weights
 
 _UNITS = "_sr_units"
@@ -104,7 +104,7 @@ class GlobalHotModel(RetrievalModel):
         names = segments.column_names
         wide = _join_segment(queries, self.users, names, self.get("user_col"), "queries")
         numbers = pa.array(np.arange(segments.num_rows, dtype=np.int32))
-        table = queries.sparkSession.createDataFrame(segments.append_column(SEGMENT, numbers))
+        table = from_arrow(queries.sparkSession, segments.append_column(SEGMENT, numbers))
         return wide.join(F.broadcast(table), names, "left")
 
     def write_parts(self, folder: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from sparkrec.datasets.raw.timestamps import (
 from sparkrec.datasets.raw.where import WANTED, flag_wanted
 from sparkrec.errors import DataError
 from sparkrec.io.tables import KEY_TYPES, NUMBER_TYPES, require_columns
+from sparkrec.spark_versions import try_cast
 
 LOST = "_sr_lost"
 
@@ -195,7 +196,7 @@ def parse_events(
         if part in parts:
             output[_name(names, part)] = _key(frame, parts[part], part in source.integer_ids)
     if "rating" in parts:
-        output[_name(names, "rating")] = column(parts["rating"]).try_cast("double")
+        output[_name(names, "rating")] = try_cast(column(parts["rating"]), "double")
     if types:
         kind = column(types.column).cast("string")
         output["event_type"] = kind
@@ -249,7 +250,7 @@ _SHOW_NULLS = {"ignoreNullFields": "false"}
 def _orderable(frame: DataFrame, name: str) -> Column:
     text = isinstance(frame.schema[name].dataType, T.StringType)
     # Text would put 10 before 9.
-    return column(name).try_cast("decimal(38,9)") if text else column(name)
+    return try_cast(column(name), "decimal(38,9)") if text else column(name)
 
 
 def _name(names: Columns, part: str) -> str:
@@ -259,7 +260,7 @@ def _name(names: Columns, part: str) -> str:
 def _key(frame: DataFrame, name: str, integer: bool) -> Column:
     value = column(name)
     if integer:
-        return value.try_cast("bigint")
+        return try_cast(value, "bigint")
     if isinstance(frame.schema[name].dataType, T.StringType):
         return F.when(F.trim(value) != "", value)
     return value

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec.datasets.raw.sources import ORDER, column
+from sparkrec.spark_versions import from_arrow
 
 MICROS, BY = "_sr_micros", "_sr_by"
 _HOUR, _START, _RANK = "_sr_hour", "_sr_start", "_sr_rank"
@@ -52,13 +53,14 @@ def rank(events: DataFrame, per_hour: dict[int, int], position: str) -> DataFram
     ascending = sorted(per_hour)
     before = itertools.accumulate((per_hour[hour] for hour in ascending), initial=0)
     starts = dict(zip(ascending, before, strict=False))
-    offsets = events.sparkSession.createDataFrame(
+    offsets = from_arrow(
+        events.sparkSession,
         pa.table(
             {
                 _HOUR: pa.array(starts, pa.int64()),
                 _START: pa.array(starts.values(), pa.int64()),
             }
-        )
+        ),
     )
     first = [name for name in (MICROS, BY, ORDER) if name in events.columns]
     rest = [name for name in events.columns if name not in first]

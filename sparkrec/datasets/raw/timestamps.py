@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkrec.errors import DataError
+from sparkrec.spark_versions import try_cast
 
 _PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 _END_OF_TIME = 4_102_444_800  # 2100-01-01
@@ -64,7 +65,7 @@ def to_micros(raw: Column, kind: T.DataType, options: TimestampOptions) -> Colum
     elif options.format in _PER_SECOND:
         # A value that is too large for this type is not a time.
         factor = 1_000_000 // _PER_SECOND[options.format]
-        micros = (raw.try_cast("decimal(24,6)") * factor).try_cast("bigint")
+        micros = try_cast(try_cast(raw, "decimal(24,6)") * factor, "bigint")
     elif options.format == "iso":
         micros = _iso(raw.cast("string"), options.timezone)
     else:
@@ -84,7 +85,7 @@ def _iso(raw: Column, zone: str) -> Column:
     zoned = F.when(has_zone, text).otherwise(F.concat(text, F.lit(" " + zone)))
     # Spark would read a time without a date as a time of today.
     has_date = text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}[T ]")
-    return F.when(has_date, F.unix_micros(zoned.try_cast("timestamp")))
+    return F.when(has_date, F.unix_micros(try_cast(zoned, "timestamp")))
 
 
 def check_pattern(spark: SparkSession, options: TimestampOptions, key: str) -> None:
