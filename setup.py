@@ -27,7 +27,7 @@ setup(
     package_data={"sparkrec": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[
-        "pyspark>=4.1,<5",
+        "pyspark>=3.5,<5",
         "torch>=2.9,<3",
         "petastorm==0.12.1",
         "pyarrow>=18",

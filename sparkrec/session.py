@@ -27,6 +27,8 @@ _DEFAULTS = {
     "spark.master": "local[*]",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
+    # The default of Spark 4; Spark 3.5 would fail at a text that Spark 2 read as another time.
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.parquet.compression.codec": "zstd",
     # Every task reads a whole row group into the heap, which is 1 GB by default.
     "spark.hadoop.parquet.block.size": str(32 << 20),

@@ -66,6 +66,14 @@ def try_cast(value: Column, to: str | DataType) -> Column:
     return Column(spark.Column(tried))
 
 
+def is_valid_utf8(text: Column) -> Column:
+    """Whether the bytes of a text are UTF-8 (`functions.is_valid_utf8`, from Spark 4.0)."""
+    if hasattr(F, "is_valid_utf8"):
+        return F.is_valid_utf8(text)
+    # Spark 3.5 decodes what is no UTF-8 as U+FFFD.
+    return F.decode(text.cast("binary"), "UTF-8") == text
+
+
 def repartition_by_id(frame: DataFrame, number: int, ids: Column) -> DataFrame:
     """Send each row to the partition that it names (`repartitionById`, from Spark 4.1).
 

@@ -15,6 +15,7 @@ from pyspark.sql.types import IntegerType
 from sparkrec.spark_versions import (
     condition,
     from_arrow,
+    is_valid_utf8,
     murmur3,
     repartition_by_hash,
     repartition_by_id,
@@ -49,7 +50,7 @@ def test_from_arrow(spark: SparkSession) -> None:
     )
     frame = from_arrow(spark, table)
     kinds = {"id": "int", "text": "string", "list": "array<bigint>", "at": "timestamp"}
-    assert {name: kind for name, kind in frame.dtypes} == kinds
+    assert dict(frame.dtypes) == kinds
     read = to_arrow(frame)
     assert read.drop(["at"]).to_pylist() == table.drop(["at"]).to_pylist()
     assert read.column("at").to_pylist() == [moment, None, moment]
@@ -68,6 +69,14 @@ def test_try_cast(spark: SparkSession) -> None:
         try_cast(F.col("n"), IntegerType())
     )
     assert [row[0] for row in large.collect()] == [None, 7]
+
+
+def test_is_valid_utf8(spark: SparkSession) -> None:
+    values = [b"plain", "caf\u00e9 \ufffd \U0001f600".encode(), b"", b"caf\xe9", b"\xed\xa0\x80"]
+    frame = from_arrow(spark, pa.table({"raw": pa.array(values, pa.binary())}))
+    text = F.expr("CAST(raw AS STRING)")
+    found = [row[0] for row in frame.select(is_valid_utf8(text)).collect()]
+    assert found == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("way", [repartition_by_id, repartition_by_hash])

@@ -22,7 +22,7 @@ from sparkrec.columns import RESERVED_PREFIX
 from sparkrec.errors import DataError, StorageError, shown
 from sparkrec.io import storage
 from sparkrec.read_errors import plain_path, unreadable_file
-from sparkrec.spark_versions import condition
+from sparkrec.spark_versions import condition, is_valid_utf8
 
 ORDER = "_sr_order"
 CORRUPT = "_sr_corrupt"
@@ -239,7 +239,7 @@ def undecoded(frame: DataFrame, names: Iterable[str]) -> Column:
     for name in names:
         if isinstance(frame.schema[name].dataType, T.StringType):
             value = F.coalesce(column(name), F.lit(""))
-            found |= value.contains(_LOST) | ~F.is_valid_utf8(value)
+            found |= value.contains(_LOST) | ~is_valid_utf8(value)
     return found
 
 

@@ -5,6 +5,7 @@ import re
 import zoneinfo
 from dataclasses import dataclass
 
+from pyspark.errors import IllegalArgumentException, SparkUpgradeException
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -96,7 +97,10 @@ def check_pattern(spark: SparkSession, options: TimestampOptions, key: str) -> N
     try:
         spark.range(1).select(micros).collect()
     except Exception as error:
-        if "INVALID_DATETIME_PATTERN" not in str(error):
+        # The former is how Spark 4 says it, the latter how Spark 3.5 does.
+        if "INVALID_DATETIME_PATTERN" not in str(error) and not isinstance(
+            error, IllegalArgumentException | SparkUpgradeException
+        ):
             raise
         raise DataError(
             f"{key}.format: {options.format!r} is not seconds, milliseconds, microseconds, iso or "
