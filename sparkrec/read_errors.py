@@ -4,14 +4,19 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+# Spark 3.5 writes no error class.
 _UNREADABLE = re.compile(
-    r"\[FAILED_READ_FILE(?:\.(\w+))?\] Encountered error while reading file:? (\S+?)\.? "
+    r"(?:\[FAILED_READ_FILE(?:\.(\w+))?\] )?Encountered error while reading file:? (\S+?)\.? "
 )
-# Of a folder that was gone when Spark planned the read.
-_GONE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (.+?)\. SQLSTATE")
+# Of a folder that was gone when Spark planned the read, and of a file, as Spark 3.5 says it.
+_GONE = re.compile(
+    r"\[PATH_NOT_FOUND\] Path does not exist: (.+?)\.(?: SQLSTATE| ?$)"
+    r"|FileNotFoundException: File (.+?) does not exist It is possible the underlying files"
+)
 # Of a footer that the driver read itself.
 _FOOTER = re.compile(
-    r"(?:Could not read footer for file: (?:FileStatus\{path=)?|Checksum error: )([^\s;]+)"
+    r"(?:Could not read footer for file: (?:FileStatus\{path=)?|Checksum error: )"
+    r"([^\s;]+?)\.?(?=[\s;])"
     r"|(\S+) is not a Parquet file"
 )
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
@@ -50,12 +55,12 @@ class UnreadableFile:
 def unreadable_file(error: BaseException) -> UnreadableFile | None:
     """The file that Spark could not read, if that is what the error says."""
     text = " ".join(str(error).split()) + " "
+    found = _GONE.search(text)
+    if found is not None:
+        return UnreadableFile(plain_path(found[1] or found[2]), removed=True)
     found = _UNREADABLE.search(text)
     if found is not None:
         return UnreadableFile(plain_path(found[2]), found[1] == "FILE_NOT_EXIST")
-    found = _GONE.search(text)
-    if found is not None:
-        return UnreadableFile(plain_path(found[1]), removed=True)
     found = _FOOTER.search(text)
     if found is not None:
         return UnreadableFile(plain_path(found[1] or found[2]), removed=False)

@@ -22,6 +22,30 @@ def test_a_damaged_file() -> None:
     assert explain(error) == user_message(error) == line
 
 
+SPARK_35 = """Job aborted due to stage failure: Task 0 in stage 4.0 failed 1 times, most recent \
+failure: Lost task 0.0 in stage 4.0 (TID 6) (driver): org.apache.spark.SparkException: \
+Encountered error while reading file file:///tmp/my%20data/t/part-0.zstd.parquet. Details:
+\tat org.apache.spark.sql.errors.QueryExecutionErrors$.cannotReadFilesError(Query.scala:864)"""
+REMOVED_35 = """: org.apache.spark.SparkException: Job aborted: java.io.FileNotFoundException: \
+File file:/tmp/my%20data/t/part-0.parquet does not exist
+It is possible the underlying files have been updated. You can explicitly invalidate the cache"""
+
+
+def test_the_texts_of_spark_35() -> None:
+    found = unreadable_file(RuntimeError(SPARK_35))
+    assert found is not None
+    assert (found.path, found.removed) == ("/tmp/my data/t/part-0.zstd.parquet", False)
+    found = unreadable_file(RuntimeError(REMOVED_35))
+    assert found is not None
+    assert (found.path, found.removed) == ("/tmp/my data/t/part-0.parquet", True)
+    gone = "[PATH_NOT_FOUND] Path does not exist: file:/tmp/my data/t."
+    found = unreadable_file(RuntimeError(gone))
+    assert found is not None and (found.path, found.removed) == ("/tmp/my data/t", True)
+    footer = "java.io.IOException: Could not read footer for file: file:/a/b.parquet.\n\tat x"
+    found = unreadable_file(RuntimeError(footer))
+    assert found is not None and found.path == "/a/b.parquet"
+
+
 def test_a_file_that_was_removed() -> None:
     error = RuntimeError(SPARK.format("FILE_NOT_EXIST"))
     found = unreadable_file(error)

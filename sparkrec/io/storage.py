@@ -33,8 +33,10 @@ def _scheme(path: str) -> str:
     Raises
     ------
     StorageError
-        The scheme is another one.
+        The scheme is another one, or the path has a NUL character.
     """
+    if "\0" in path:
+        raise StorageError(f"the path {path[:200]!r} has a NUL character, which no path may have")
     found = _SCHEME.match(path)
     if found is None:
         return ""

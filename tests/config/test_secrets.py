@@ -90,4 +90,7 @@ def test_redacted_where_it_is_written() -> None:
 def test_the_pattern_is_that_of_spark(spark: SparkSession) -> None:
     package = getattr(spark._jvm.org.apache.spark.internal.config, "package$")  # type: ignore[union-attr]
     default = package.__getattr__("MODULE$").SECRET_REDACTION_PATTERN().defaultValueString()
-    assert default == SECRET.pattern.replace("(?!s?[.]provider)", "")
+    ours = SECRET.pattern.replace("(?!s?[.]provider)", "")
+    # Spark 3.5 does not know credentials.
+    wanted = ours.removesuffix("|credential") if spark.version < "4" else ours
+    assert default == wanted

@@ -120,6 +120,13 @@ def test_schemes_without_storage(root: Path, key: str, path: str) -> None:
         check_paths(job)
 
 
+@pytest.mark.parametrize("key", ["input.train", "output_path"])
+def test_a_nul_character(root: Path, key: str) -> None:
+    job = config(root, TRAIN, "output_path=ROOT/runs/a", f"{key}=ROOT/a\0b")
+    with pytest.raises(StorageError, match=r"a\\x00b' has a (NUL|control) character"):
+        check_paths(job)
+
+
 def test_which_paths_are_inputs(root: Path) -> None:
     sets = ["output_path=ROOT/out", "schema.path=ROOT/schema", "training.model_in_path=ROOT/m"]
     assert input_paths(config(root, TRAIN, *sets)) == {
