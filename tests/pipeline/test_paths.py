@@ -122,7 +122,7 @@ def test_schemes_without_storage(root: Path, key: str, path: str) -> None:
 
 @pytest.mark.parametrize("key", ["input.train", "output_path"])
 def test_a_nul_character(root: Path, key: str) -> None:
-    job = config(root, TRAIN, "output_path=ROOT/runs/a", f"{key}=ROOT/a\0b")
+    job = config(root, TRAIN, "output_path=ROOT/runs/a", f'{key}="ROOT/a\\0b"')
     with pytest.raises(StorageError, match=r"a\\x00b' has a (NUL|control) character"):
         check_paths(job)
 
