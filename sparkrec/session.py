@@ -77,8 +77,8 @@ def open_session(
     Raises
     ------
     ConfigError
-        A setting has to be known when the JVM starts, but the JVM is already running; or Spark
-        does not start.
+        A setting has to be known when the JVM starts, but the JVM is already running; Spark does
+        not start; or a path is on `s3://` and the JVM has no S3A.
     """
     wanted = {
         key if key.startswith("spark.") else f"spark.{key}": _text(value)
@@ -96,7 +96,8 @@ def open_session(
                 f"give it as `spark-submit {flag} {shlex.quote(wanted[key])}`"
             )
     defaults = dict(_DEFAULTS)
-    if any(path.startswith(("s3://", "s3a://")) for path in paths):
+    on_s3 = next((path for path in paths if path.startswith(("s3://", "s3a://"))), None)
+    if on_s3 is not None:
         defaults |= _s3a_settings({**wanted, **(launched or {})})
     merged = {**defaults, **wanted, **(launched or {})}
     cores = local_cores(merged["spark.master"])
@@ -129,6 +130,8 @@ def open_session(
             f"Spark does not start with spark.master={merged['spark.master']}: "
             f"{' '.join(reason.split())}"
         ) from error
+    if on_s3 is not None:
+        _check_s3a(session, on_s3, launched is not None)
     ship_module(session, "sparkrec")
     return session
 
@@ -221,6 +224,31 @@ def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
             endpoint.startswith("https")
         ).lower()
     return settings
+
+
+def _check_s3a(session: SparkSession, path: str, launched: bool) -> None:
+    """Raise ConfigError unless the JVM has the file system that reads `s3://` paths."""
+    jvm, context = session._jvm, session.sparkContext
+    assert jvm is not None
+    try:
+        jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(
+            "s3a", context._jsc.hadoopConfiguration()
+        )
+    except Py4JJavaError:
+        package = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
+        if launched:
+            jars = context.getConf().get("spark.jars") or "<hadoop-aws and the AWS SDK>.jar"
+            session.stop()
+            raise ConfigError(
+                f"{path}: Spark has no S3A file system, whose jars must be there when spark-submit "
+                f"starts the JVM; add `--packages {package}`, which downloads them, or "
+                f"`--jars {jars}`"
+            ) from None
+        session.stop()
+        raise ConfigError(
+            f"{path}: the jars that the conf names have no S3A file system; leave spark.jars out "
+            f"of it, or set it to those of {package} and of the AWS SDK that it needs"
+        ) from None
 
 
 def _jars_folder() -> Path:

@@ -72,6 +72,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(session, "_launched_settings", lambda: launched)
         monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
         monkeypatch.setattr(session, "hush_repeated_errors", lambda context: None)
+        monkeypatch.setattr(session, "_check_s3a", lambda *given: None)
         open_session("test", settings, paths)
         return recorder.settings
 

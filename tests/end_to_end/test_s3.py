@@ -2,13 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyarrow.dataset import dataset
 
 from sparkrec.io import storage
-from sparkrec.io.outputs import open_output, read_manifest
+from sparkrec.io.outputs import open_output, read_manifest, resolve
 
 # What hadoop-aws 3.3 needs beside a newer Hadoop, whose defaults it cannot read.
 S3A = {
@@ -22,6 +25,64 @@ S3A = {
     "connection.idle.time": 60000,
     "connection.acquisition.timeout": 60000,
 }
+
+
+REPO = Path(__file__).parents[2]
+PREPARED = """
+job: prepare
+dataset: example
+input:
+  events:
+    path: {root}/raw/events.csv
+    format: csv
+    columns: {{user: user_id, item: item_id, timestamp: timestamp}}
+output_path: {root}/prepared
+"""
+
+
+def submit(conf: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What spark-submit of `jobs/prepare.py` gave, and printed."""
+    folder = str(Path(sys.executable).parent)
+    return subprocess.run(
+        [f"{folder}/spark-submit", *options, "jobs/prepare.py", "--conf", str(conf)],
+        cwd=REPO,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_spark_submit_without_the_jars(s3: str, tmp_path: Path) -> None:
+    storage.write_bytes(f"{s3}/raw/events.csv", b"user_id,item_id,timestamp\na,b,1600000000\n")
+    conf = tmp_path / "prepare.yaml"
+    # Jars that a conf names come too late.
+    text = PREPARED.format(root=s3) + "spark: {jars: /x/mine.jar}\n"
+    for given in (PREPARED.format(root=s3), text):
+        conf.write_text(given)
+        ended = submit(conf)
+        assert ended.returncode != 0
+        (line,) = [text for text in ended.stdout.splitlines() if text.startswith("error: ")]
+        assert line.startswith(f"error: {s3}/") and "has no S3A file system" in line
+        assert "--packages org.apache.hadoop:hadoop-aws:3." in line and "--jars" in line
+    assert "--jars /x/mine.jar" in line
+    assert storage.list_files(f"{s3}/prepared") == []
+
+
+@pytest.mark.slow
+def test_spark_submit_with_the_jars(jars: str, s3: str, tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 7},i{n % 5},{1600000000 + n}\n" for n in range(40))
+    text = "user_id,item_id,timestamp\n" + rows
+    storage.write_bytes(f"{s3}/raw/events.csv", text.encode())
+    conf = tmp_path / "prepare.yaml"
+    conf.write_text(PREPARED.format(root=s3))
+    flags = [f"--conf=spark.hadoop.fs.s3a.{name}={value}" for name, value in S3A.items()]
+    ended = submit(conf, "--jars", jars, *flags)
+    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
+    table = resolve(f"{s3}/prepared/events")
+    filesystem, folder = storage.arrow_filesystem(table)
+    assert dataset(folder, format="parquet", filesystem=filesystem).count_rows() == 40
 
 
 @pytest.fixture
