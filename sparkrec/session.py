@@ -77,13 +77,15 @@ def open_session(
     Raises
     ------
     ConfigError
-        A setting has to be known when the JVM starts, but the JVM is already running; Spark does
+        The session would be one of Spark Connect. Or a setting has to be known when the JVM
+        starts, but the JVM is already running; Spark does
         not start; or a path is on `s3://` and the JVM has no S3A.
     """
     wanted = {
         key if key.startswith("spark.") else f"spark.{key}": _text(value)
         for key, value in (settings or {}).items()
     }
+    _refuse_connect(wanted)
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
@@ -224,6 +226,20 @@ def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
             endpoint.startswith("https")
         ).lower()
     return settings
+
+
+def _refuse_connect(wanted: Mapping[str, str]) -> None:
+    """Raise ConfigError if the session would be one of Spark Connect."""
+    found = [name for name in ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED") if name in os.environ]
+    found += [key for key in ("spark.remote",) if key in wanted]
+    if os.environ.get("SPARK_API_MODE", wanted.get("spark.api.mode")) == "connect":
+        found.append("spark.api.mode=connect")
+    if found:
+        raise ConfigError(
+            f"sparkrec does not run on Spark Connect ({found[0]} is set), which has no RDDs, no "
+            "barrier tasks and no files for the executors; unset it, and name the cluster with "
+            "spark-submit --master"
+        )
 
 
 def _check_s3a(session: SparkSession, path: str, launched: bool) -> None:

@@ -339,3 +339,24 @@ def test_a_master_that_spark_refuses() -> None:
         "Could not parse Master URL: 'local[x]'"
     )
     assert "ERROR SparkContext: Error initializing SparkContext" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings"),
+    [
+        ({"SPARK_REMOTE": "sc://host"}, {}),
+        ({}, {"remote": "sc://host"}),
+        ({}, {"api.mode": "connect"}),
+        ({"SPARK_API_MODE": "connect"}, {}),
+    ],
+)
+def test_spark_connect_is_refused(
+    opened: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    settings: dict[str, str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"does not run on Spark Connect \(.* is set\)"):
+        opened(settings)

@@ -15,7 +15,7 @@ import yaml
 
 from sparkrec.config.nodes import NULL, children, compose, or_empty_block, where
 from sparkrec.config.secrets import SECRET
-from sparkrec.errors import ConfigError, cut
+from sparkrec.errors import ConfigError, StorageError, cut
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
@@ -28,11 +28,18 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.MappingNode:
-    """Read a conf and replace its variables from `environ` (by default `os.environ`)."""
+    """Read a conf, on a local disk or on S3, and replace its variables.
+
+    Parameters
+    ----------
+    environ
+        The variables' values, by default `os.environ`.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read conf {path}: {error.strerror or error}") from None
+        text = _content(path).decode()
+    except (OSError, StorageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read conf {path}: {reason}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"conf {path} is not UTF-8 text") from None
     environ = os.environ if environ is None else environ
@@ -49,6 +56,14 @@ def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.M
     if names and marked is not None:
         _check_variables(marked, root, [(name, environ[name]) for name in names])
     return root
+
+
+def _content(path: str) -> bytes:
+    if "://" not in path:
+        return Path(path).read_bytes()
+    from sparkrec.io import storage  # it loads pyarrow
+
+    return storage.read_bytes(path)
 
 
 def _check_variables(

@@ -107,7 +107,9 @@ def _parse(doc: str | None, kind: Any, argv: list[str] | None) -> argparse.Names
         epilog="keys of the conf:\n  " + "\n  ".join(describe_keys(kind)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--conf", required=True, metavar="FILE", help="YAML conf, ${VAR} allowed")
+    parser.add_argument(
+        "--conf", required=True, metavar="FILE", help="YAML conf, local or s3://...; ${VAR} allowed"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY.SUB=VALUE", help="override a key"
     )

@@ -6,6 +6,8 @@ through gloo (CPUs) or nccl (GPUs). The package and the module of the network's 
 the job, so the executors only need their dependencies.
 """
 
+import contextlib
+import json
 import logging
 import re
 import socket
@@ -15,7 +17,7 @@ from typing import Any
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from sparkrec.errors import TrainingError
+from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
 from sparkrec.session import is_local, local_cores
 from sparkrec.shipping import module_zip
@@ -26,6 +28,8 @@ from sparkrec.training.spec import TrainingSpec
 log = logging.getLogger("sparkrec.training")
 
 _ERRORS = "errors"
+# Begins the line in which a training process logs its error.
+_REPORT = "sparkrec-error-of-rank "
 _KILLED = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 
 
@@ -55,24 +59,75 @@ def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
     return Progress(**final["progress"])
 
 
-def check_slots(spark: SparkSession, workers: int) -> None:
-    """Raise TrainingError, before anything is started, if there are fewer slots than workers."""
-    master = spark.sparkContext.master or ""
+def check_cluster(spark: SparkSession, workers: int, use_gpu: bool, work_path: str) -> None:
+    """Raise TrainingError, before anything is started, if the training cannot run here.
+
+    Parameters
+    ----------
+    work_path
+        Where the training processes write checkpoints. If it is on S3, an executor is asked whether
+        it can read it.
+    """
+    if workers == 1 and is_local(spark):
+        if use_gpu:
+            _check_device()
+        return
+    _check_slots(spark.sparkContext.master or "", workers)
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
+        raise TrainingError(
+            "training on executors is a barrier stage, which Spark does not run while "
+            "spark.dynamicAllocation.enabled is true; give `--conf "
+            "spark.dynamicAllocation.enabled=false --num-executors <number>` to spark-submit"
+        )
+    if use_gpu and int(float(conf.get("spark.task.resource.gpu.amount", "0"))) < 1:
+        raise TrainingError(
+            "training.use_gpu is true, but spark.task.resource.gpu.amount is not set, so that "
+            "Spark gives no GPU to a task; give `--conf spark.executor.resource.gpu.amount=1 "
+            "--conf spark.task.resource.gpu.amount=1 --conf "
+            "spark.executor.resource.gpu.discoveryScript=<script>` to spark-submit"
+        )
+    if storage.is_s3(work_path):
+        asked = spark.sparkContext.parallelize([work_path], 1).map(_why_unreadable)
+        if (reason := asked.collect()[0]) is not None:
+            raise TrainingError(
+                f"executors cannot reach {reason}; they need credentials of their own, such as a "
+                "role of the machine, or the variables of the driver as "
+                "spark.executorEnv.AWS_ACCESS_KEY_ID and so on in spark-defaults.conf"
+            )
+
+
+def _check_device() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise TrainingError(
+            "training.use_gpu is true, but Torch finds no CUDA device on this machine; set it to "
+            "false, or install a CUDA build of Torch"
+        )
+
+
+def _check_slots(master: str, workers: int) -> None:
     slots = local_cores(master)
-    if slots is not None:
-        pass
-    elif master.startswith("local-cluster"):
+    if slots is None and master.startswith("local-cluster"):
         executors, cores, _ = master.partition("[")[2].rstrip("]").split(",")
         slots = int(executors) * int(cores)
-    else:
-        # Executors may still register, and dynamic allocation may add some. The barrier scheduler
-        # checks this itself within seconds.
-        return
-    if slots < workers:
+    # Executors of another cluster may still register. The barrier scheduler checks this itself
+    # within seconds.
+    if slots is not None and slots < workers:
         raise TrainingError(
             f"training.workers is {workers}, but {master} has {slots} slots; lower "
             f"training.workers, or run with a larger master"
         )
+
+
+def _why_unreadable(path: str) -> str | None:
+    """Why this process cannot list an S3 path, or None if it can."""
+    try:
+        storage.exists(path)
+    except StorageError as error:
+        return str(error)
+    return None
 
 
 def _packages(spec: TrainingSpec) -> dict[str, bytes]:
@@ -138,8 +193,12 @@ def run_rank(spec: TrainingSpec) -> None:
     except BaseException as error:
         report = {"rank": rank, "host": socket.gethostname(), "error": _one_line(error)}
         report |= {"kind": type(error).__name__, "trace": traceback.format_exc()}
-        name = storage.join(spec.checkpoint_path, _ERRORS, f"rank-{rank}.json")
-        storage.write_json(name, report)
+        # TorchDistributor adds the last lines of the output to the error of the task. That error
+        # comes back from one process; the files come from all of them, if they can be written.
+        log.error("%s%s", _REPORT, json.dumps({**report, "trace": ""}))
+        with contextlib.suppress(StorageError):
+            name = storage.join(spec.checkpoint_path, _ERRORS, f"rank-{rank}.json")
+            storage.write_json(name, report)
         raise
     finally:
         if dist.is_initialized():
@@ -174,6 +233,15 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _logged(text: str) -> list[dict[str, Any]]:
+    """The reports among the lines that training processes logged."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line.partition(_REPORT)[2]))
+    return found
+
+
 def _what_failed(spec: TrainingSpec, error: Exception) -> str:
     """The error message of a failed run.
 
@@ -181,6 +249,7 @@ def _what_failed(spec: TrainingSpec, error: Exception) -> str:
     """
     folder = storage.join(spec.checkpoint_path, _ERRORS)
     reports = [storage.read_json(storage.join(folder, f.name)) for f in storage.list_files(folder)]
+    reports = reports or _logged(str(error))
     reports.sort(key=lambda r: (r["kind"] in ("DistBackendError", "RuntimeError"), r["rank"]))
     for report in reports:
         log.debug("rank %s on %s:\n%s", report["rank"], report["host"], report["trace"])

@@ -50,7 +50,7 @@ from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
-from sparkrec.training.distributed import check_slots, run_training
+from sparkrec.training.distributed import check_cluster, run_training
 from sparkrec.training.loop import FINAL
 from sparkrec.training.settings import Loss, Training, require_compatible
 from sparkrec.training.spec import TrainingSpec
@@ -163,7 +163,8 @@ class TwoTowerRetriever(Retriever):
         spark = dataset.sparkSession
         network = class_path(self.network_class)
         ship_module(spark, network.partition(":")[0])
-        check_slots(spark, self.get("workers"))
+        work = self.work_path or str(new_scratch_folder())
+        check_cluster(spark, self.get("workers"), self.get("use_gpu"), work)
         require_compatible(self.block("loss"), self.block("training"))
         if self.get("session_parallel") and not issubclass(self.network_class, RecurrentNetwork):
             raise ConfigError(
@@ -178,7 +179,6 @@ class TwoTowerRetriever(Retriever):
             previous = self._previous_model()
             sides = self._fit_sides(dataset, train, schemas, previous)
             self.block("retrieval").check_items(len(sides.item_features) - FIRST_ITEM)
-            work = self.work_path or str(new_scratch_folder())
             encoded = self._encode(train, sides, storage.join(work, "encoded"))
             tensors = self._tensors(train, validation, sides)
         finally:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sparkrec.config.template import expand, read_template
 from sparkrec.errors import ConfigError
+from sparkrec.io import storage
 
 CONFS = sorted((Path(__file__).parents[2] / "conf").glob("*.yaml"))
 ENVIRON = {
@@ -156,3 +157,14 @@ def test_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_text("name: $SPARKREC_TEST_NAME\n")
     (pair,) = read_template(str(path)).value
     assert [node.value for node in pair] == ["name", "from the environment"]
+
+
+@pytest.mark.slow
+def test_a_conf_on_s3(s3: str) -> None:
+    storage.write_bytes(f"{s3}/conf/a.yaml", b"job: prepare\nroot: ${ROOT}\n")
+    root = read_template(f"{s3}/conf/a.yaml", {"ROOT": "/data"})
+    assert [value.value for _, value in root.value] == ["prepare", "/data"]
+    with pytest.raises(
+        ConfigError, match=rf"cannot read conf {s3}/conf/b\.yaml: "
+    ):
+        read_template(f"{s3}/conf/b.yaml", {})

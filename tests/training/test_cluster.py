@@ -1,0 +1,89 @@
+"""What is checked of a cluster before training, and how its errors come back; no cluster needed."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyspark import SparkConf
+from pyspark.sql import SparkSession
+
+from sparkrec.errors import StorageError, TrainingError
+from sparkrec.io import storage
+from sparkrec.training import distributed
+from sparkrec.training.distributed import check_cluster
+
+
+def session(master: str, settings: dict[str, str]) -> Any:
+    """A session that only has a master and settings."""
+    conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+    return SimpleNamespace(sparkContext=SimpleNamespace(master=master, getConf=lambda: conf))
+
+
+def test_dynamic_allocation() -> None:
+    dynamic = session("yarn", {"spark.dynamicAllocation.enabled": "true"})
+    with pytest.raises(TrainingError, match=r"while spark\.dynamicAllocation\.enabled is true; gi"):
+        check_cluster(dynamic, 1, False, "/work")
+    check_cluster(session("yarn", {"spark.dynamicAllocation.enabled": "false"}), 2, False, "/work")
+
+
+def test_a_task_without_a_gpu() -> None:
+    with pytest.raises(TrainingError, match=r"spark\.task\.resource\.gpu\.amount is not set"):
+        check_cluster(session("yarn", {}), 2, True, "/work")
+    half = session("yarn", {"spark.task.resource.gpu.amount": "0.5"})
+    with pytest.raises(TrainingError, match="gives no GPU to a task"):
+        check_cluster(half, 2, True, "/work")
+    check_cluster(session("yarn", {"spark.task.resource.gpu.amount": "1"}), 2, True, "/work")
+
+
+def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(TrainingError, match="Torch finds no CUDA device on this machine"):
+        check_cluster(session("local[2]", {}), 1, True, "/work")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_cluster(session("local[2]", {}), 1, True, "/work")
+
+
+def test_slots() -> None:
+    with pytest.raises(TrainingError, match=r"workers is 3, but local\[2\] has 2 slots"):
+        check_cluster(session("local[2]", {}), 3, False, "/work")
+    with pytest.raises(TrainingError, match=r"has 4 slots"):
+        check_cluster(session("local-cluster[2,2,1024]", {}), 5, False, "/work")
+    check_cluster(session("local-cluster[2,2,1024]", {}), 4, False, "/work")
+
+
+def test_executors_that_cannot_reach_s3(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def why(path: str) -> str:
+        return f"{path}: no credentials"
+
+    monkeypatch.setattr(distributed, "_why_unreadable", why)
+    with pytest.raises(TrainingError) as caught:
+        check_cluster(spark, 2, False, "s3://bucket/runs")
+    message = str(caught.value)
+    assert message.startswith("executors cannot reach s3://bucket/runs: no credentials; they need")
+    assert "spark.executorEnv.AWS_ACCESS_KEY_ID" in message
+    monkeypatch.setattr(distributed, "_why_unreadable", lambda path: None)
+    check_cluster(spark, 2, False, "s3://bucket/runs")
+
+
+def test_why_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exists(path: str) -> bool:
+        raise StorageError(f"{path}: no credentials")
+
+    monkeypatch.setattr(storage, "exists", exists)
+    assert distributed._why_unreadable("s3://b/x") == "s3://b/x: no credentials"
+    monkeypatch.setattr(storage, "exists", lambda path: False)
+    assert distributed._why_unreadable("s3://b/x") is None
+
+
+def test_an_error_that_came_back_through_spark(tmp_path: Any) -> None:
+    """The report of a process that could not write it to the checkpoints' folder."""
+    report = {"rank": 1, "host": "b", "kind": "StorageError", "error": "s3://x: gone", "trace": ""}
+    lost = {**report, "rank": 0, "kind": "RuntimeError", "error": "Connection closed by peer"}
+    printed = [f"I0000 {distributed._REPORT}{json.dumps(each)}" for each in (lost, report)]
+    error = RuntimeError("\n".join(["Command failed with return code 1.", *printed, "Traceback"]))
+    spec: Any = SimpleNamespace(checkpoint_path=str(tmp_path))
+    wanted = "training process 1 on b failed: StorageError: s3://x: gone"
+    assert distributed._what_failed(spec, error) == wanted
