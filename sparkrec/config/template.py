@@ -157,6 +157,12 @@ def apply_override(root: yaml.MappingNode, override: str) -> None:
     source = f"--set {name}=..." if SECRET.search(override) else cut(f"--set {override}")
     if not equals or not all(keys):
         raise ConfigError(f"{source}: give it as --set key.sub=value")
+    variable = _FANCY_VARIABLE.search(value)
+    if variable:
+        raise ConfigError(
+            f"{source}: --set does not know variables; let the shell replace "
+            f"`{cut(variable.group())}`, with double quotes around the option"
+        )
     mark = yaml.Mark(source, 0, 0, 0, None, None)
     null = yaml.ScalarNode(NULL, "", mark, mark)
     block = root

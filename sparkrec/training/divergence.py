@@ -1,10 +1,11 @@
 """Tells a training that has diverged from one that works.
 
-An epoch is good if its loss, the weights and the vectors of the items are finite, if the vectors
-are not all the same, and if it is above chance:
+An epoch is good if its loss, the weights and the vectors of the items are finite, if no weight is
+above a million, if the vectors are not all the same, and if it is above chance:
 
 - with a validation split of at least 100 rows, among more items than the metric's k, if the metric
-  is better than that of a random order of the items (`Validation.chance`);
+  is more than two standard errors better than that of a random order of the items
+  (`Validation.chance`);
 - otherwise, if the mean loss of the epoch is at most twice the loss of the first step, plus 1.
   Without enough validation rows the loss is all there is, and it hardly shows that scores are of no
   use: scores of cosines are bounded, and so are their losses.
@@ -26,6 +27,8 @@ from sparkrec.training.checkpoint import Progress
 from sparkrec.training.validate import Validation
 
 _CHUNK_ITEMS = 65_536
+# Sums of such weights have lost most of the 24 bits of a float32.
+_LARGEST_WEIGHT = 1e6
 
 
 class DivergenceError(Exception):
@@ -43,7 +46,7 @@ def check_loss(loss: float, step: int, device: str, world: int) -> None:
 
 @torch.no_grad()
 def check_network(network: nn.Module, item_features: Tensor) -> None:
-    """Raise DivergenceError unless weights and item vectors are finite, and items differ.
+    """Raise DivergenceError unless weights and item vectors are sound, and items differ.
 
     The last step of an epoch can ruin them although the loss of that epoch was finite. A step that
     is far too large can switch off all units of a layer for good: all items then have one vector.
@@ -51,6 +54,9 @@ def check_network(network: nn.Module, item_features: Tensor) -> None:
     for name, value in network.named_parameters():
         if not torch.isfinite(value).all():
             raise DivergenceError(f"the weights `{name}` are not finite")
+        largest = float(value.abs().max()) if value.numel() else 0.0
+        if largest > _LARGEST_WEIGHT:
+            raise DivergenceError(f"the weights `{name}` have grown to {largest:.1e}")
     network.eval()
     differ, first = len(item_features) <= FIRST_ITEM + 1, None
     for features in item_features[FIRST_ITEM:].split(_CHUNK_ITEMS):
@@ -78,11 +84,12 @@ def below_chance(
     chance = validation.chance() if validation is not None else None
     if validation is not None and chance is not None:
         value = report[validation.metric]
-        if value > chance:
+        mean, error = chance
+        if value > mean + 2 * error:
             return None
         return (
             f"{validation.metric} of the validation split is {value:.4g}, and a random order of "
-            f"the items has {chance:.4g}"
+            f"the items has {mean:.4g} with a standard error of {error:.2g}"
         )
     first = progress.first_loss if progress.first_loss is not None else report["loss"]
     bad = torch.tensor(float(report["loss"] > 2 * abs(first) + 1), device=device)

@@ -47,11 +47,11 @@ class Validation:
         best = discounts.cumsum(0)[counts.clamp(max=self._k) - 1]
         return float((gains / (best if self._name == "ndcg" else counts)).mean())
 
-    def chance(self) -> float | None:
-        """The expected metric of a random order of the items.
+    def chance(self) -> tuple[float, float] | None:
+        """The metric of a random order of the items: expected value, and standard error.
 
-        None if the split cannot tell a good order from a random one: with fewer than 100 queries,
-        or with at most k items to rank.
+        Each query has an order of its own. None if the split cannot tell a good order from a random
+        one: with fewer than 100 queries, or with at most k items to rank.
         """
         tensors = self._tensors
         counts, candidates = tensors["target_offsets"].diff(), tensors["candidates"]
@@ -63,13 +63,20 @@ class Validation:
         ranked = torch.full_like(found, len(candidates))
         if "seen" in tensors:
             ranked -= tensors["seen_offsets"].diff()
-        # A relevant item has each rank with the same probability.
-        at_rank = found / ranked.clamp(min=self._k)
-        if self._name == "recall":
-            return float((at_rank * self._k / counts).mean())
-        discounts = 1 / torch.log2(torch.arange(self._k).double() + 2)
-        best = discounts.cumsum(0)[counts.clamp(max=self._k) - 1]
-        return float((at_rank * discounts.sum() / best).mean())
+        ranked.clamp_(min=self._k)
+        discounts = torch.ones(self._k).double()
+        if self._name == "ndcg":
+            discounts = 1 / torch.log2(torch.arange(self._k).double() + 2)
+        best = (
+            discounts.cumsum(0)[counts.clamp(max=self._k) - 1] if self._name == "ndcg" else counts
+        )
+        # The relevant items of a query have places drawn without replacement, so the sum of their
+        # discounts has the mean and the variance of such a sample.
+        mean = discounts.sum() / ranked
+        spread = (discounts**2).sum() / ranked - mean**2
+        variance = found * spread * (ranked - found) / (ranked - 1).clamp(min=1)
+        error = (variance.clamp(min=0) / best**2).sum().sqrt() / len(counts)
+        return float((found * mean / best).mean()), float(error)
 
     def _ranks(self, network: nn.Module, item_features: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the query and the rank of every relevant item, in chunks; ranks above k are k."""

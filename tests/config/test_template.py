@@ -164,7 +164,5 @@ def test_a_conf_on_s3(s3: str) -> None:
     storage.write_bytes(f"{s3}/conf/a.yaml", b"job: prepare\nroot: ${ROOT}\n")
     root = read_template(f"{s3}/conf/a.yaml", {"ROOT": "/data"})
     assert [value.value for _, value in root.value] == ["prepare", "/data"]
-    with pytest.raises(
-        ConfigError, match=rf"cannot read conf {s3}/conf/b\.yaml: "
-    ):
+    with pytest.raises(ConfigError, match=rf"cannot read conf {s3}/conf/b\.yaml: "):
         read_template(f"{s3}/conf/b.yaml", {})
