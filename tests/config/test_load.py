@@ -310,7 +310,11 @@ def test_overrides(plain: str) -> None:
     ("override", "message"),
     [
         ("count", "--set count: give it as --set key.sub=value"),
-        ("name=${OUT}/x", "--set name=${OUT}/x: --set does not know variables; let the shell rep"),
+        (
+            "name=${OUT}/x",
+            "--set name=${OUT}/x: --set does not know variables; let the shell replace `${OUT}`, "
+            "with double quotes around the option",
+        ),
         ("=3", "--set =3: give it as --set key.sub=value"),
         ("a..b=3", "--set a..b=3: give it as --set key.sub=value"),
         ("count=x", "--set count=x: count must be a whole number; not 'x' (str)"),
