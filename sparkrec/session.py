@@ -45,6 +45,11 @@ _DEFAULTS = {
 _SUBMIT_MASTER = "local[*]"
 _LOCAL = re.compile(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]")
 
+# Spark's default, 200, is too many for small data and too few for large ones.
+_PARTITIONS = "spark.sql.shuffle.partitions"
+# Of compressed parquet; as rows of Spark it is several times as much.
+_BYTES_PER_PARTITION = 16 << 20
+
 # Keys that the JVM reads when it starts, and the spark-submit flag that sets each.
 _LAUNCH_KEYS = {
     "spark.driver.memory": "--driver-memory",
@@ -59,6 +64,7 @@ def open_session(
     settings: Mapping[str, str] | None = None,
     paths: Iterable[str] = (),
     verbose: bool = False,
+    input_bytes: int = 0,
 ) -> SparkSession:
     """Open the session of a job, or return the one that is open.
 
@@ -73,6 +79,9 @@ def open_session(
     verbose
         Whether to show Spark's warnings and the notices of the JVM at its start. If spark-submit
         starts the JVM, the notices are always shown.
+    input_bytes
+        Size of the files that the job reads; it sets the number of shuffle partitions, unless
+        `spark.sql.shuffle.partitions` is given.
 
     Raises
     ------
@@ -103,9 +112,6 @@ def open_session(
         defaults |= _s3a_settings({**wanted, **(launched or {})})
     merged = {**defaults, **wanted, **(launched or {})}
     cores = local_cores(merged["spark.master"])
-    if cores is not None:
-        # Spark's default of 200 partitions is for clusters; on one machine it is too slow.
-        merged.setdefault("spark.sql.shuffle.partitions", str(4 * cores))
 
     if launched is None:
         # The JVM that this process starts must use the interpreter of this process.
@@ -132,6 +138,10 @@ def open_session(
             f"Spark does not start with spark.master={merged['spark.master']}: "
             f"{' '.join(reason.split())}"
         ) from error
+    if _PARTITIONS not in merged:
+        tasks = cores or _cluster_slots(session, merged)
+        by_size = -(-input_bytes // _BYTES_PER_PARTITION)
+        session.conf.set(_PARTITIONS, str(max(4 * tasks, by_size)))
     if on_s3 is not None:
         _check_s3a(session, on_s3, launched is not None)
     ship_module(session, "sparkrec")
@@ -226,6 +236,14 @@ def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
             endpoint.startswith("https")
         ).lower()
     return settings
+
+
+def _cluster_slots(session: SparkSession, settings: Mapping[str, str]) -> int:
+    """Task slots of a cluster; those that are asked for may not all have registered yet."""
+    asked = int(settings.get("spark.executor.instances", 0)) * int(
+        settings.get("spark.executor.cores", 1)
+    )
+    return max(slots(session), asked, int(settings.get("spark.cores.max", 0)))
 
 
 def _refuse_connect(wanted: Mapping[str, str]) -> None:

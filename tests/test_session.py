@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +33,8 @@ class Recorder:
         self.pythonExec = sys.executable
         self.master = "yarn"
         self.applicationId = uuid4().hex
+        self.defaultParallelism = 6
+        self.conf = SimpleNamespace(set=self.config)
 
     def getActiveSession(self) -> None:  # noqa: N802
         return None
@@ -66,6 +69,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         settings: dict[str, Any] | None = None,
         launched: dict[str, str] | None = None,
         paths: tuple[str, ...] = (),
+        input_bytes: int = 0,
     ) -> dict[str, str]:
         recorder = Recorder()
         monkeypatch.setattr(session, "SparkSession", recorder)
@@ -73,7 +77,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
         monkeypatch.setattr(session, "hush_repeated_errors", lambda context: None)
         monkeypatch.setattr(session, "_check_s3a", lambda *given: None)
-        open_session("test", settings, paths)
+        open_session("test", settings, paths, input_bytes=input_bytes)
         return recorder.settings
 
     return opened
@@ -112,7 +116,20 @@ def test_values_of_yaml(opened: Any) -> None:
 
 
 def test_a_cluster_has_its_own_partitions(opened: Any) -> None:
-    assert "spark.sql.shuffle.partitions" not in opened({"master": "yarn"})
+    key = "spark.sql.shuffle.partitions"
+    assert opened({"master": "yarn"})[key] == "24"
+    executors = {"master": "yarn", "executor.instances": 5, "executor.cores": 4}
+    assert opened(executors)[key] == "80"
+    assert opened({"master": "spark://a:7077", "cores.max": 10})[key] == "40"
+
+
+def test_partitions_by_the_size_of_the_input(opened: Any) -> None:
+    key = "spark.sql.shuffle.partitions"
+    for master in ("yarn", "local[2]"):
+        assert opened({"master": master}, None, (), 100 << 24)[key] == "100"
+        assert opened({"master": master}, None, (), (100 << 24) + 1)[key] == "101"
+    assert opened({"master": "yarn", "sql.shuffle.partitions": 3}, None, (), 1 << 40)[key] == "3"
+    assert opened({"master": "yarn"}, {key: "9"}, (), 1 << 40)[key] == "9"
 
 
 @pytest.mark.parametrize(
@@ -290,8 +307,8 @@ import json, sys
 from sparkrec.session import open_session
 
 spark = open_session("check", json.loads(sys.argv[1]))
-conf = spark.sparkContext.getConf()
-print(json.dumps([spark.sparkContext.master, conf.get("spark.sql.shuffle.partitions")]))
+partitions = spark.conf.get("spark.sql.shuffle.partitions")
+print(json.dumps([spark.sparkContext.master, partitions]))
 """
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from sparkrec.config.describe import describe_keys, effective_conf
 from sparkrec.config.load import load_config
 from sparkrec.errors import SparkrecError
-from sparkrec.pipeline.paths import check_paths
+from sparkrec.pipeline.paths import check_paths, input_bytes
 from sparkrec.pipeline.signals import ended_by_signals
 from sparkrec.read_errors import explain
 from sparkrec.session import open_session
@@ -77,7 +77,8 @@ def run_command(
             settings = getattr(config, "spark", {})
             name = f"sparkrec {getattr(config, 'job', '')}".strip()
             paths = list(_texts(config))
-            spark = open_session(name, settings, paths, verbose=options.debug)
+            size = input_bytes(config)
+            spark = open_session(name, settings, paths, options.debug, size)
             signals.watch()  # Spark has installed a handler of its own
             text = main(config, spark)
             if text:

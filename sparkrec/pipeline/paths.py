@@ -59,6 +59,12 @@ def _is_own(output_path: str, path: str) -> bool:
     return own is not None and storage.real_path(resolve(path)).startswith(f"{own}/")
 
 
+def input_bytes(config: Any) -> int:
+    """Size of all files that a job reads; a path with a wildcard counts as nothing."""
+    paths = {resolve(path) for path in input_paths(config).values()}
+    return sum(file.size for path in paths for file in storage.list_files(path))
+
+
 def input_paths(config: Any) -> dict[str, str]:
     """The paths that a job reads, by their keys in the conf."""
     found: dict[str, str] = {}
