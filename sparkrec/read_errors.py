@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from sparkrec.errors import cut
+
 # Spark 3.5 writes no error class.
 _UNREADABLE = re.compile(
     r"(?:\[FAILED_READ_FILE(?:\.(\w+))?\] )?Encountered error while reading file:? (\S+?)\.? "
@@ -18,6 +20,12 @@ _FOOTER = re.compile(
     r"(?:Could not read footer for file: (?:FileStatus\{path=)?|Checksum error: )"
     r"([^\s;]+?)\.?(?=[\s;])"
     r"|(\S+) is not a Parquet file"
+)
+# Of S3A: the file may be sound, but S3 refused the request or did not answer.
+_S3A = re.compile(
+    r"(?:\bhadoop\.fs\.s3a\.(?:\w+\.)?\w+Exception|\bConnectTimeoutException"
+    r"|\bSocketTimeoutException): (?:[\w ]+ on )?(s3a://\S+?): (.+?)"
+    r"(?= at (?:org|com|java)\.| Caused by| Driver stacktrace|$)"
 )
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
 _DENIED = re.compile(
@@ -53,8 +61,13 @@ class UnreadableFile:
 
 
 def unreadable_file(error: BaseException) -> UnreadableFile | None:
-    """The file that Spark could not read, if that is what the error says."""
+    """The file that Spark could not read, if that is what the error says.
+
+    A file that S3 did not give is none of them.
+    """
     text = " ".join(str(error).split()) + " "
+    if _S3A.search(text) is not None:
+        return None
     found = _GONE.search(text)
     if found is not None:
         return UnreadableFile(plain_path(found[1] or found[2]), removed=True)
@@ -68,11 +81,19 @@ def unreadable_file(error: BaseException) -> UnreadableFile | None:
 
 
 def explain(error: BaseException) -> str | None:
-    """One line about a file that cannot be read, a full disk or a missing permission; or None."""
+    """One line about a file, S3, a full disk or a missing permission; or None."""
+    text = " ".join(str(error).split())
+    failed = _S3A.search(text)
+    if failed is not None:
+        # S3A writes the message of the AWS SDK twice.
+        reason = failed[2].split(": Unable to execute HTTP request: ")[-1]
+        return (
+            f"S3 failed at {plain_path(failed[1])}: {cut(reason)}; check the endpoint "
+            "(AWS_ENDPOINT_URL) and the credentials, and run the job again"
+        )
     file = unreadable_file(error)
     if file is not None:
         return str(file)
-    text = " ".join(str(error).split())
     full = _FULL.search(text)
     if full is not None:
         where = f": {full[1]}" if full[1] else ""

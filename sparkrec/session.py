@@ -41,6 +41,16 @@ _DEFAULTS = {
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "2",
 }
 
+# Requests are repeated for about 40 seconds while S3 refuses them. By S3A's defaults it would be
+# minutes, and hours if an endpoint does not answer.
+_S3A_LIMITS = {
+    "spark.hadoop.fs.s3a.attempts.maximum": "1",  # of the AWS SDK, within each of S3A's
+    "spark.hadoop.fs.s3a.retry.limit": "4",
+    "spark.hadoop.fs.s3a.retry.interval": "1s",  # doubled each time
+    "spark.hadoop.fs.s3a.connection.timeout": "20000",  # milliseconds
+    "spark.hadoop.fs.s3a.connection.establish.timeout": "5000",
+}
+
 # The master that spark-submit sets if none is named.
 _SUBMIT_MASTER = "local[*]"
 _LOCAL = re.compile(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]")
@@ -225,7 +235,7 @@ def _in_spark_defaults(key: str) -> bool:
 
 def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
     """Settings of S3A: the hadoop-aws of Spark's Hadoop version, and the environment's endpoint."""
-    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem", **_S3A_LIMITS}
     if not any(key in given for key in ("spark.jars", "spark.jars.packages")) and not _has_s3a():
         settings["spark.jars.packages"] = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -46,6 +46,25 @@ def test_the_texts_of_spark_35() -> None:
     assert found is not None and found.path == "/a/b.parquet"
 
 
+S3_REFUSES = (
+    SPARK.replace("file:///tmp/my%20data/t", "s3a://test/x")
+    + """
+Caused by: org.apache.hadoop.fs.s3a.AWSClientIOException: getFileStatus on s3a://test/x/p.parquet: \
+com.amazonaws.SdkClientException: Unable to execute HTTP request: Connect to h:4 failed: \
+Connection refused: Unable to execute HTTP request: Connect to h:4 failed: Connection refused
+\tat org.apache.hadoop.fs.s3a.S3AUtils.translateException(S3AUtils.java:214)"""
+)
+
+
+def test_a_file_that_s3_did_not_give_is_not_damaged() -> None:
+    error = RuntimeError(S3_REFUSES.format("NO_HINT"))
+    assert unreadable_file(error) is None
+    assert str(explain(error)) == (
+        "S3 failed at s3://test/x/p.parquet: Connect to h:4 failed: Connection refused; check the "
+        "endpoint (AWS_ENDPOINT_URL) and the credentials, and run the job again"
+    )
+
+
 def test_a_file_that_was_removed() -> None:
     error = RuntimeError(SPARK.format("FILE_NOT_EXIST"))
     found = unreadable_file(error)

@@ -18,8 +18,6 @@ S3A = {
     "aws.credentials.provider": "com.amazonaws.auth.EnvironmentVariableCredentialsProvider",
     "threads.keepalivetime": 60,
     "multipart.purge.age": 86400,
-    "connection.timeout": 200000,
-    "connection.establish.timeout": 30000,
     "connection.ttl": 300000,
     "connection.request.timeout": 60000,
     "connection.idle.time": 60000,
