@@ -77,8 +77,7 @@ def run_command(
             settings = getattr(config, "spark", {})
             name = f"sparkrec {getattr(config, 'job', '')}".strip()
             paths = list(_texts(config))
-            size = input_bytes(config)
-            spark = open_session(name, settings, paths, options.debug, size)
+            spark = open_session(name, settings, paths, options.debug, input_bytes(config))
             signals.watch()  # Spark has installed a handler of its own
             text = main(config, spark)
             if text:

@@ -38,12 +38,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `open_session` was called with, and the session that it gave."""
     calls: dict[str, Any] = {"session": Session()}
 
-    def open_session(name: str, settings: Any, paths: Any, verbose: bool) -> Session:
+    def open_session(
+        name: str, settings: Any, paths: Any, verbose: bool, input_bytes: int
+    ) -> Session:
         calls.update(name=name, settings=settings, paths=list(paths), verbose=verbose)
+        calls.update(input_bytes=input_bytes)
         session: Session = calls["session"]
         return session
 
     monkeypatch.setattr(cli, "open_session", open_session)
+    monkeypatch.setattr(cli, "input_bytes", lambda config: 12)
     return calls
 
 
@@ -76,6 +80,7 @@ def test_success(opened: dict[str, Any], conf: str) -> None:
     assert opened["settings"] == {"executor.memory": "2g"}
     assert {"/e", "/a", "/b"} <= set(opened["paths"])
     assert not opened["verbose"]
+    assert opened["input_bytes"] == 12
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, SchemaError, StorageError, TrainingError])

@@ -9,8 +9,9 @@ from sparkrec.config.load import load_config
 from sparkrec.datasets.tables import PrepareOwn
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
+from sparkrec.io.outputs import resolve
 from sparkrec.io.publishing import part, publish
-from sparkrec.pipeline.paths import check_paths, input_paths
+from sparkrec.pipeline.paths import check_paths, input_bytes, input_paths
 from sparkrec.pipeline.train import load_training_job
 from sparkrec.retrieval.offline import Recommend
 from sparkrec.transforms.match_dataset import MatchDataset
@@ -125,6 +126,19 @@ def test_a_nul_character(root: Path, key: str) -> None:
     job = config(root, TRAIN, "output_path=ROOT/runs/a", f'{key}="ROOT/a\\0b"')
     with pytest.raises(StorageError, match=r"a\\x00b' has a (NUL|control) character"):
         check_paths(job)
+
+
+def test_the_size_of_the_inputs(root: Path) -> None:
+    """Files of the current version of each table, and nothing for what is not there."""
+    wanted = sum(
+        file.size
+        for name in ("train", "test")
+        for file in storage.list_files(resolve(str(root / "split" / name)))
+    )
+    assert wanted > 0
+    assert input_bytes(config(root, TRAIN, "output_path=ROOT/out")) == wanted
+    nothing = ["output_path=ROOT/out", "input.events.path=ROOT/nowhere/*.csv"]
+    assert input_bytes(config(root, PREPARE, *nothing)) == 0
 
 
 def test_which_paths_are_inputs(root: Path) -> None:
