@@ -16,7 +16,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all compose-check fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -57,6 +57,12 @@ test-spark35:
 # default would start the longest, tests/faults, late.
 test-all: install
 	$(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
+
+# Builds the image, runs a pipeline through S3 on the cluster of docker/docker-compose.yml, and takes
+# it down. It needs Docker, or podman and podman-compose, and no .venv. With CHECK=demo the demo runs too.
+CHECK ?=
+compose-check:
+	docker/check.sh $(CHECK)
 
 # Odd confs, schema files, saved models and tables; prints what became of them. With
 # TREE=<folder with a .venv> another version of the package is tried.

@@ -91,7 +91,7 @@ fi
 
 step "the history server"
 get "http://127.0.0.1:$HISTORY_PORT/api/v1/applications" \
-    "*sorted(f\"{a['id']} {a['name']} {a['attempts'][0]['duration'] / 1000} s\" for a in page)" \
+    "'\n'.join(f\"{a['id']} {a['name']} {a['attempts'][0]['duration'] / 1000} s\" for a in page)" \
     "len(page) >= 6 and all(a['attempts'][0]['completed'] for a in page)"
 
 step "down"
