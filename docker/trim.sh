@@ -12,10 +12,9 @@ rm -rf pyspark/jars/*kubernetes*.jar pyspark/examples
 # import their own `tests`.
 rm -rf numba/tests pandas/tests pyarrow/tests pyarrow/include pyarrow/src petastorm/tests
 find numpy scipy sympy networkx -type d -name tests -prune -exec rm -rf {} +
-# The command line `aws` of the image is for S3; without its help, and the other services.
+# The texts of `aws help`. The descriptions of AWS's services may be compressed, as boto3's are.
 rm -rf awscli/examples
-find awscli/botocore/data -mindepth 1 -maxdepth 1 -type d \
-    ! -name s3 ! -name s3control ! -name sts ! -name 'sso*' -exec rm -rf {} +
+find awscli/botocore/data -name '*.json' -size +16k -exec gzip -9 {} +
 
 # pip compiled nothing. Importing what jobs import compiles these modules only, which is a fraction
 # of all; without it every process would compile them again, since the user cannot write here.
