@@ -23,13 +23,14 @@ fi
 engine=${compose[0]%-compose}
 
 export MASTER_PORT=${MASTER_PORT:-28080} HISTORY_PORT=${HISTORY_PORT:-28081} S3_PORT=${S3_PORT:-27070}
-export WORKERS=2
+
 image=${SPARKREC_IMAGE:-$(sed -n 's/^SPARKREC_IMAGE=//p' docker/.env)}
 compose+=(-p sparkrec-check -f docker/docker-compose.yml)
 [ -z "${OVERRIDE:-}" ] || compose+=(-f "$OVERRIDE")
 
 step() { printf '\n== %s (after %d s)\n' "$1" "$SECONDS"; }
-job() { "${compose[@]}" run --rm -T job "$@"; }
+# podman-compose runs no service of a profile that is not named.
+job() { "${compose[@]}" --profile job run --rm --no-deps -T job "$@"; }
 down() { "${compose[@]}" --profile job down -v > /dev/null 2>&1 || true; }
 ended() {
     local status=$?
@@ -76,7 +77,8 @@ built=$SECONDS
 bytes=$("$engine" image inspect --format '{{.Size}}' "$image")
 
 step "up"
-"${compose[@]}" up -d
+# podman-compose does not substitute the variable of `replicas`.
+"${compose[@]}" up -d --scale worker=2
 get "http://127.0.0.1:$MASTER_PORT/json/" \
     "[(w['state'], w['cores'], w['memory']) for w in page['workers']]" \
     "sum(w['state'] == 'ALIVE' for w in page['workers']) == 2"
