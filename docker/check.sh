@@ -77,8 +77,7 @@ built=$SECONDS
 bytes=$("$engine" image inspect --format '{{.Size}}' "$image")
 
 step "up"
-# podman-compose does not substitute the variable of `replicas`.
-"${compose[@]}" up -d --scale worker=2
+"${compose[@]}" up -d
 get "http://127.0.0.1:$MASTER_PORT/json/" \
     "[(w['state'], w['cores'], w['memory']) for w in page['workers']]" \
     "sum(w['state'] == 'ALIVE' for w in page['workers']) == 2"
