@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SUBMIT := $(BIN)/python
+SUBMIT ?= $(BIN)/python
 STAMP := $(VENV)/.installed
 CONSTRAINTS ?= constraints.txt
 
@@ -16,7 +16,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all compose-check fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -31,15 +31,16 @@ complete-journey: install
 	$(SUBMIT) jobs/prepare_complete_journey.py --conf conf/prepare_complete_journey.yaml
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_complete_journey.yaml
-	$(SUBMIT) -m sparkrec.io.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
+	$(BIN)/python -m sparkrec.io.storage schema/dssm/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/dssm
 
 # The same data set with longer histories, for HRM.
 complete-journey-100: complete-journey
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_100_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_100_complete_journey.yaml
 
-# The Complete Journey from raw files to recommendations; everything is written below demo/.
-demo: export MY_S3_BUCKET := $(CURDIR)/demo
+# The Complete Journey from raw files to recommendations; everything is written below DEMO.
+DEMO ?= $(CURDIR)/demo
+demo: export MY_S3_BUCKET := $(DEMO)
 demo: complete-journey
 	$(SUBMIT) jobs/dssm.py --conf conf/dssm_batch_neg_complete_journey.yaml
 	$(SUBMIT) jobs/show.py --conf conf/show_complete_journey.yaml
@@ -56,6 +57,12 @@ test-spark35:
 # default would start the longest, tests/faults, late.
 test-all: install
 	$(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
+
+# Builds the image, runs a pipeline through S3 on the cluster of docker/docker-compose.yml, and takes
+# it down. It needs Docker, or podman and podman-compose, and no .venv. With CHECK=demo the demo runs too.
+CHECK ?=
+compose-check:
+	docker/check.sh $(CHECK)
 
 # Odd confs, schema files, saved models and tables; prints what became of them. With
 # TREE=<folder with a .venv> another version of the package is tried.
@@ -88,7 +95,7 @@ ml-1m: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
 	for model in dssm_features simplex hrm; do \
-		$(SUBMIT) -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
+		$(BIN)/python -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
 
 # Needs RSC15=<folder with the files that conf/prepare_rsc15.yaml names>.
@@ -102,7 +109,7 @@ tafeng: install
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_tafeng.yaml
 
 results: install
-	$(SUBMIT) -m sparkrec.pipeline.results
+	$(BIN)/python -m sparkrec.pipeline.results
 
 # Needs the tables of `make ml-1m`, and recommend.py also the run of conf/dssm_batch_neg_ml_1m.yaml.
 bench: install
