@@ -6,7 +6,7 @@ Credentials, region and endpoint come from the environment (`AWS_ACCESS_KEY_ID`,
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -175,20 +175,31 @@ def put_if(path: str, content: bytes, etag: str | None) -> bool:
     Returns whether it was written. A store that knows no conditions writes in any case; so read the
     object again to be sure.
     """
+    client, bucket, key = locate(path)
+    put = functools.partial(client.put_object, Bucket=bucket, Key=key, Body=content)
+    with errors(path):
+        if etag is None:
+            return _written(put, IfNoneMatch="*")
+        if _written(put, IfMatch=etag):
+            return True
+        # Some versions of Ceph's gateway compare with the quotes, which their own etag has not, so
+        # that the condition never holds.
+        unchanged = (now := get_stored(path)) is not None and now.etag == etag
+        return unchanged and _written(put, IfMatch=etag.strip('"'))
+
+
+def _written(put: Callable[..., Any], **condition: str) -> bool:
     from botocore.exceptions import ClientError
 
-    client, bucket, key = locate(path)
-    condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-    with errors(path):
-        try:
-            client.put_object(Bucket=bucket, Key=key, Body=content, **condition)
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status in (404, 409, 412):
-                return False
-            if status != 501:
-                raise
-            client.put_object(Bucket=bucket, Key=key, Body=content)
+    try:
+        put(**condition)
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in (404, 409, 412):
+            return False
+        if status != 501:
+            raise
+        put()
     return True
 
 

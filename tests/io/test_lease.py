@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from sparkrec.errors import StorageError
 from sparkrec.io import lease, storage
 from sparkrec.io.lease import LEASE, hold
 from sparkrec.io.outputs import open_output
 from sparkrec.io.publishing import publish
+from sparkrec.io.s3 import get_stored, locate, put_if
 
 REPO = Path(__file__).parents[2]
 
@@ -169,3 +172,36 @@ def test_racing_writers_publish_whole_outputs(place: str) -> None:
     contents = {storage.read_bytes(published.path(str(part))) for part in range(4)}
     assert len(contents) == 1
     assert not published.has_other_files
+
+
+@pytest.mark.slow
+def test_a_store_that_compares_etags_with_their_quotes(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some versions of Ceph's gateway do: an etag in quotes is never that of the object."""
+    client, bucket, _ = locate(s3)
+    put_object, get_object = client.put_object, client.get_object
+    puts = []
+
+    def put(**request: Any) -> Any:
+        wanted = request.pop("IfMatch", None)
+        puts.append(wanted)
+        if wanted is not None:
+            etag = get_object(Bucket=bucket, Key=request["Key"])["ETag"].strip('"')
+            if wanted != etag:
+                answer = {"Error": {"Code": "412"}, "ResponseMetadata": {"HTTPStatusCode": 412}}
+                raise ClientError(answer, "PutObject")
+        return put_object(**request)
+
+    monkeypatch.setattr(client, "put_object", put)
+    path = f"{s3}/x.json"
+    assert put_if(path, b"1", None)
+    first = get_stored(path)
+    assert first is not None and first.etag.startswith('"')
+    assert put_if(path, b"2", first.etag)
+    assert puts == [None, first.etag, first.etag.strip('"')]
+    # The etag of an older version is not tried a second time.
+    assert not put_if(path, b"3", first.etag)
+    assert len(puts) == 4
+    found = get_stored(path)
+    assert found is not None and found.content == b"2"
