@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
 from sparkrec.jvm import hush_repeated_errors, quiet_start
+from sparkrec.s3a import check_s3a, s3a_settings
 from sparkrec.shipping import imports_the_same, module_zip
 from sparkrec.spark_versions import set_query_log_level
 
@@ -39,16 +40,6 @@ _DEFAULTS = {
     # Distributed training with too few slots should fail in seconds and not wait.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "2s",
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "2",
-}
-
-# Requests are repeated for about 40 seconds while S3 refuses them. By S3A's defaults it would be
-# minutes, and hours if an endpoint does not answer.
-_S3A_LIMITS = {
-    "spark.hadoop.fs.s3a.attempts.maximum": "1",  # of the AWS SDK, within each of S3A's
-    "spark.hadoop.fs.s3a.retry.limit": "4",
-    "spark.hadoop.fs.s3a.retry.interval": "1s",  # doubled each time
-    "spark.hadoop.fs.s3a.connection.timeout": "20000",  # milliseconds
-    "spark.hadoop.fs.s3a.connection.establish.timeout": "5000",
 }
 
 # The master that spark-submit sets if none is named.
@@ -96,9 +87,9 @@ def open_session(
     Raises
     ------
     ConfigError
-        The session would be one of Spark Connect. Or a setting has to be known when the JVM
-        starts, but the JVM is already running; Spark does
-        not start; or a path is on `s3://` and the JVM has no S3A.
+        The session would be one of Spark Connect; a setting has to be known when the JVM starts,
+        but the JVM is already running; Spark does not start; or a path is on S3 and the JVM has no
+        S3A.
     """
     wanted = {
         key if key.startswith("spark.") else f"spark.{key}": _text(value)
@@ -117,9 +108,9 @@ def open_session(
                 f"give it as `spark-submit {flag} {shlex.quote(wanted[key])}`"
             )
     defaults = dict(_DEFAULTS)
-    on_s3 = next((path for path in paths if path.startswith(("s3://", "s3a://"))), None)
+    on_s3 = next((path for path in paths if path.lower().startswith(("s3://", "s3a://"))), None)
     if on_s3 is not None:
-        defaults |= _s3a_settings({**wanted, **(launched or {})})
+        defaults |= s3a_settings({**wanted, **(launched or {})})
     merged = {**defaults, **wanted, **(launched or {})}
     cores = local_cores(merged["spark.master"])
 
@@ -153,7 +144,7 @@ def open_session(
         by_size = -(-input_bytes // _BYTES_PER_PARTITION)
         session.conf.set(_PARTITIONS, str(max(4 * tasks, by_size)))
     if on_s3 is not None:
-        _check_s3a(session, on_s3, launched is not None)
+        check_s3a(session, on_s3, launched is not None)
     ship_module(session, "sparkrec")
     return session
 
@@ -233,21 +224,6 @@ def _in_spark_defaults(key: str) -> bool:
     return any(line.strip().startswith(key) for line in lines)
 
 
-def _s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
-    """Settings of S3A: the hadoop-aws of Spark's Hadoop version, and the environment's endpoint."""
-    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem", **_S3A_LIMITS}
-    if not any(key in given for key in ("spark.jars", "spark.jars.packages")) and not _has_s3a():
-        settings["spark.jars.packages"] = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        settings["spark.hadoop.fs.s3a.endpoint"] = endpoint
-        settings["spark.hadoop.fs.s3a.path.style.access"] = "true"
-        settings["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(
-            endpoint.startswith("https")
-        ).lower()
-    return settings
-
-
 def _cluster_slots(session: SparkSession, settings: Mapping[str, str]) -> int:
     """Task slots of a cluster; those that are asked for may not all have registered yet."""
     asked = int(settings.get("spark.executor.instances", 0)) * int(
@@ -258,8 +234,9 @@ def _cluster_slots(session: SparkSession, settings: Mapping[str, str]) -> int:
 
 def _refuse_connect(wanted: Mapping[str, str]) -> None:
     """Raise ConfigError if the session would be one of Spark Connect."""
-    found = [name for name in ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED") if name in os.environ]
-    found += [key for key in ("spark.remote",) if key in wanted]
+    found = [n for n in ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED") if os.environ.get(n)]
+    if "spark.remote" in wanted:
+        found.append("spark.remote")
     if os.environ.get("SPARK_API_MODE", wanted.get("spark.api.mode")) == "connect":
         found.append("spark.api.mode=connect")
     if found:
@@ -268,48 +245,6 @@ def _refuse_connect(wanted: Mapping[str, str]) -> None:
             "barrier tasks and no files for the executors; unset it, and name the cluster with "
             "spark-submit --master"
         )
-
-
-def _check_s3a(session: SparkSession, path: str, launched: bool) -> None:
-    """Raise ConfigError unless the JVM has the file system that reads `s3://` paths."""
-    jvm, context = session._jvm, session.sparkContext
-    assert jvm is not None
-    try:
-        jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(
-            "s3a", context._jsc.hadoopConfiguration()
-        )
-    except Py4JJavaError:
-        package = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
-        if launched:
-            jars = context.getConf().get("spark.jars") or "<hadoop-aws and the AWS SDK>.jar"
-            session.stop()
-            raise ConfigError(
-                f"{path}: Spark has no S3A file system, whose jars must be there when spark-submit "
-                f"starts the JVM; add `--packages {package}`, which downloads them, or "
-                f"`--jars {jars}`"
-            ) from None
-        session.stop()
-        raise ConfigError(
-            f"{path}: the jars that the conf names have no S3A file system; leave spark.jars out "
-            f"of it, or set it to those of {package} and of the AWS SDK that it needs"
-        ) from None
-
-
-def _jars_folder() -> Path:
-    import pyspark
-
-    home = os.environ.get("SPARK_HOME")
-    return (Path(home) if home else Path(pyspark.__file__).parent) / "jars"
-
-
-def _has_s3a() -> bool:
-    return any(_jars_folder().glob("hadoop-aws-*.jar"))
-
-
-def _hadoop_version() -> str:
-    for jar in _jars_folder().glob("hadoop-client-api-*.jar"):
-        return jar.stem.removeprefix("hadoop-client-api-")
-    return "3.5.0"
 
 
 def slots(spark: SparkSession) -> int:

@@ -27,6 +27,7 @@ FLOORS = (
         "shipping",
         "jvm",
         "spark_versions",
+        "s3a",
     },
     {"models", "schema", "session", "config", "io"},
     {"feed", "transforms", "evaluation"},

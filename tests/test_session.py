@@ -14,7 +14,7 @@ import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from sparkrec import session
+from sparkrec import s3a, session
 from sparkrec.errors import ConfigError
 from sparkrec.session import is_local, local_cores, open_session, ship_module, slots
 
@@ -76,7 +76,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(session, "_launched_settings", lambda: launched)
         monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
         monkeypatch.setattr(session, "hush_repeated_errors", lambda context: None)
-        monkeypatch.setattr(session, "_check_s3a", lambda *given: None)
+        monkeypatch.setattr(session, "check_s3a", lambda *given: None)
         open_session("test", settings, paths, input_bytes=input_bytes)
         return recorder.settings
 
@@ -149,11 +149,11 @@ def test_keys_of_the_launch(opened: Any, key: str, flag: str) -> None:
 
 
 def test_s3a_only_with_s3_paths(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_has_s3a", lambda: False)
-    monkeypatch.setattr(session, "_hadoop_version", lambda: "9.9.9")
+    monkeypatch.setattr(s3a, "_has_s3a", lambda: False)
+    monkeypatch.setattr(s3a, "_hadoop_version", lambda: "9.9.9")
     plain = opened({}, None, ("/data/s3://x", "data"))
     assert not any("s3" in key or "jars" in key for key in plain)
-    for path in ("s3://bucket/x", "s3a://bucket/x"):
+    for path in ("s3://bucket/x", "s3a://bucket/x", "S3://bucket/x"):
         settings = opened({}, None, ("/data", path))
         assert settings["spark.jars.packages"] == "org.apache.hadoop:hadoop-aws:9.9.9"
         assert settings["spark.hadoop.fs.s3.impl"].endswith("S3AFileSystem")
@@ -163,7 +163,7 @@ def test_s3a_only_with_s3_paths(opened: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert "hadoop-aws" not in settings.get("spark.jars.packages", "")
     settings = opened({}, {"spark.jars": "mine.jar"}, ("s3://b/x",))
     assert "spark.jars.packages" not in settings
-    monkeypatch.setattr(session, "_has_s3a", lambda: True)
+    monkeypatch.setattr(s3a, "_has_s3a", lambda: True)
     assert "spark.jars.packages" not in opened({}, None, ("s3://b/x",))
 
 
@@ -181,7 +181,7 @@ def test_s3a_endpoint(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hadoop_version() -> None:
-    assert (session._jars_folder() / f"hadoop-client-api-{session._hadoop_version()}.jar").exists()
+    assert (s3a._jars_folder() / f"hadoop-client-api-{s3a._hadoop_version()}.jar").exists()
 
 
 @pytest.mark.parametrize(
