@@ -1,6 +1,6 @@
 """Calls that Spark 3.5 lacks, each with its replacement.
 
-The replacements use what only 3.5 has, so the tests of both versions try them.
+Some replacements use what only 3.5 has, so the tests have to run there too: `make test-spark35`.
 """
 
 import contextlib

@@ -52,9 +52,9 @@ def check_network(network: nn.Module, item_features: Tensor) -> None:
     is far too large can switch off all units of a layer for good: all items then have one vector.
     """
     for name, value in network.named_parameters():
-        if not torch.isfinite(value).all():
+        largest = float(value.abs().max()) if value.numel() else 0.0  # NaN if any weight is
+        if not math.isfinite(largest):
             raise DivergenceError(f"the weights `{name}` are not finite")
-        largest = float(value.abs().max()) if value.numel() else 0.0
         if largest > _LARGEST_WEIGHT:
             raise DivergenceError(f"the weights `{name}` have grown to {largest:.1e}")
     network.eval()

@@ -64,12 +64,10 @@ class Validation:
         if "seen" in tensors:
             ranked -= tensors["seen_offsets"].diff()
         ranked.clamp_(min=self._k)
-        discounts = torch.ones(self._k).double()
+        discounts, best = torch.ones(self._k).double(), counts
         if self._name == "ndcg":
             discounts = 1 / torch.log2(torch.arange(self._k).double() + 2)
-        best = (
-            discounts.cumsum(0)[counts.clamp(max=self._k) - 1] if self._name == "ndcg" else counts
-        )
+            best = discounts.cumsum(0)[counts.clamp(max=self._k) - 1]
         # The relevant items of a query have places drawn without replacement, so the sum of their
         # discounts has the mean and the variance of such a sample.
         mean = discounts.sum() / ranked

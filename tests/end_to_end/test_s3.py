@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +82,60 @@ def test_spark_submit_with_the_jars(jars: str, s3: str, tmp_path: Path) -> None:
     table = resolve(f"{s3}/prepared/events")
     filesystem, folder = storage.arrow_filesystem(table)
     assert dataset(folder, format="parquet", filesystem=filesystem).count_rows() == 40
+
+
+GONE = """
+import json, signal, subprocess, sys, time
+import boto3
+from sparkrec.read_errors import explain, unreadable_file
+from sparkrec.session import open_session
+
+settings, port = json.loads(sys.argv[1]), sys.argv[2]
+server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", port])
+client = boto3.client("s3")
+while True:
+    try:
+        client.create_bucket(Bucket="test")
+        break
+    except Exception:
+        time.sleep(0.5)
+spark = open_session("gone", settings, ["s3://test/x"])
+spark.range(1000).write.parquet("s3a://test/x")
+frame = spark.read.parquet("s3a://test/x")
+server.kill()
+server.wait()
+started = time.time()
+try:
+    frame.groupBy().sum("id").collect()
+except Exception as error:
+    print(json.dumps([time.time() - started, explain(error), unreadable_file(error) is None]))
+"""
+
+
+@pytest.mark.slow
+def test_s3_that_is_gone_while_spark_reads(
+    jars: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    settings = {"jars": jars, "master": "local[2]"}
+    settings |= {f"hadoop.fs.s3a.{name}": str(value) for name, value in S3A.items()}
+    script = tmp_path / "gone.py"
+    script.write_text(GONE)
+    ended = subprocess.run(
+        [sys.executable, str(script), json.dumps(settings), str(port)],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    seconds, line, no_damage = json.loads(ended.stdout.splitlines()[-1])
+    assert line.startswith("S3 failed at s3://test/x/part-") and "Connection refused" in line
+    assert no_damage
+    # It outlasts an outage of 20 seconds, as far as the random waits of S3A let it.
+    assert 10 < seconds < 90
 
 
 @pytest.fixture
