@@ -102,7 +102,9 @@ class Trial:
         ended = self.run(job, "--conf", str(path))
         output = self.root / "movielens/1m/out"
         outcome, note = told(ended), ended.printed
-        if outcome is Outcome.RIGHT and (resolve(output) / "metrics.json").is_file():
+        if outcome is Outcome.RIGHT and not is_published(output):
+            outcome, note = Outcome.WRONG, "exit 0, and no output"
+        elif outcome is Outcome.RIGHT and (resolve(output) / "metrics.json").is_file():
             wrong = oracles.sound_run(output)
             if wrong is not None:
                 outcome, note = Outcome.WRONG, wrong
