@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SUBMIT ?= $(BIN)/python
 STAMP := $(VENV)/.installed
 CONSTRAINTS ?= constraints.txt
+S3A_JARS ?= $(abspath $(VENV))/s3a-jars
 
 MY_S3_BUCKET ?= $(CURDIR)/data
 export MY_S3_BUCKET
@@ -55,8 +56,12 @@ test-spark35:
 
 # What `make test` leaves out, in two processes as well. Files start in the order of collection; the
 # default would start the longest, tests/faults, late.
-test-all: install
-	$(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
+test-all: install $(S3A_JARS)
+	SPARKREC_S3A_JARS=$(S3A_JARS) $(BIN)/python -m pytest -m "slow or data" -n 2 --dist loadfile --no-loadscope-reorder
+
+# The jars of S3A for tests. Without them those tests are skipped.
+$(S3A_JARS): | $(STAMP)
+	-$(BIN)/python tests/helpers/s3a_jars.py $@
 
 # Builds the image, runs a pipeline through S3 on the cluster of docker/docker-compose.yml, and takes
 # it down. It needs Docker, or podman and podman-compose, and no .venv. With CHECK=demo the demo runs too.
