@@ -79,7 +79,7 @@ class Feed:
     Raises
     ------
     DataError
-        There are no rows, fewer row groups than ranks, or a file that cannot be read.
+        There are no rows, or a file that cannot be read.
     """
 
     def __init__(self, settings: FeedSettings) -> None:
@@ -88,14 +88,12 @@ class Feed:
         groups = _petastorm.row_counts(filesystem, folder)
         if not sum(groups):
             raise DataError(f"{settings.path} has no training rows")
-        if len(groups) < settings.world:
-            raise DataError(
-                f"{settings.path} has {len(groups)} row groups for {settings.world} workers; "
-                "every worker needs one of its own"
-            )
-        shares = [sum(groups[rank :: settings.world]) for rank in range(settings.world)]
-        # petastorm gives every world-th row group to shard `rank`.
-        self.rows = shares[settings.rank]
+        # With fewer row groups than ranks, several ranks read the same ones.
+        self._shards = min(settings.world, len(groups))
+        self._shard = settings.rank % self._shards
+        # petastorm gives every so many-th row group to a shard.
+        shares = [sum(groups[shard :: self._shards]) for shard in range(self._shards)]
+        self.rows = shares[self._shard]
         self.rows_all_ranks = sum(groups)
         self._target = max(shares)
         self.steps = -(-self._target // settings.batch_size)
@@ -146,8 +144,8 @@ class Feed:
             shuffle_row_groups=True,
             seed=_seed32(settings.seed, epoch),
             num_epochs=1,
-            cur_shard=settings.rank,
-            shard_count=settings.world,
+            cur_shard=self._shard,
+            shard_count=self._shards,
             filesystem=filesystem,
         )
         with reader:

@@ -10,21 +10,10 @@ from pathlib import Path
 
 import pytest
 from pyarrow.dataset import dataset
+from s3_server import S3A
 
 from sparkrec.io import storage
 from sparkrec.io.outputs import open_output, read_manifest, resolve
-
-# What hadoop-aws 3.3 needs beside a newer Hadoop, whose defaults it cannot read.
-S3A = {
-    "aws.credentials.provider": "com.amazonaws.auth.EnvironmentVariableCredentialsProvider",
-    "threads.keepalivetime": 60,
-    "multipart.purge.age": 86400,
-    "connection.ttl": 300000,
-    "connection.request.timeout": 60000,
-    "connection.idle.time": 60000,
-    "connection.acquisition.timeout": 60000,
-}
-
 
 REPO = Path(__file__).parents[2]
 PREPARED = """
