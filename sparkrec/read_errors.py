@@ -27,6 +27,20 @@ _S3A = re.compile(
     r"|\bSocketTimeoutException): (?:[\w ]+ on )?(s3a://\S+?): (.+?)"
     r"(?= at (?:org|com|java)\.| Caused by| Driver stacktrace|$)"
 )
+# Of pyarrow, in whose file system training and evaluation read what Spark has written.
+_ARROW_S3 = re.compile(
+    r"When [\w ]+?(?: key '([^']*)' in)? bucket '([^']*)': AWS Error (.+?)(?= Traceback |$)"
+)
+_AGAIN = (
+    "get new credentials, and run the job again (a training goes on with training.resume: true)"
+)
+TOKEN_EXPIRED = f"the session token has expired; {_AGAIN}"
+# The answer to a HEAD request has no body, so it is all that a client learns of an expired token.
+BAD_REQUEST = (
+    "S3 answered 400 without a reason; if the credentials have a session token, it has probably "
+    f"expired: {_AGAIN}; if not, AWS_REGION may not be that of the bucket"
+)
+_BAD_REQUEST = re.compile(r"(?:HTTP status|Status Code:) 400\b")
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
 _DENIED = re.compile(
     r"Errno (?:13|30)\] [\w -]+: '([^']+)'"
@@ -87,10 +101,10 @@ def explain(error: BaseException) -> str | None:
     if failed is not None:
         # S3A writes the message of the AWS SDK twice.
         reason = failed[2].split(": Unable to execute HTTP request: ")[-1]
-        return (
-            f"S3 failed at {plain_path(failed[1])}: {cut(reason)}; check the endpoint "
-            "(AWS_ENDPOINT_URL) and the credentials, and run the job again"
-        )
+        return _s3_failed(plain_path(failed[1]), reason)
+    failed = _ARROW_S3.search(text)
+    if failed is not None:
+        return _s3_failed(f"s3://{failed[2]}/{failed[1] or ''}", failed[3])
     file = unreadable_file(error)
     if file is not None:
         return str(file)
@@ -106,6 +120,17 @@ def explain(error: BaseException) -> str | None:
         path = next(group for group in denied.groups() if group)
         return f"no permission to read or write {plain_path(path)}; change its owner or mode"
     return None
+
+
+def _s3_failed(path: str, reason: str) -> str:
+    if "ExpiredToken" in reason:
+        return f"{path}: {TOKEN_EXPIRED}"
+    if _BAD_REQUEST.search(reason) is not None:
+        return f"{path}: {BAD_REQUEST}"
+    return (
+        f"S3 failed at {path}: {cut(reason)}; check the endpoint (AWS_ENDPOINT_URL) and the "
+        "credentials, and run the job again"
+    )
 
 
 def plain_path(uri: str) -> str:

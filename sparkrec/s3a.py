@@ -20,12 +20,31 @@ _S3A_LIMITS = {
 }
 # What spares requests.
 _S3A_WRITES = {
-    # A rename is a copy on S3. In version 2, tasks rename their files to the folder of the table, so
-    # that the driver need not rename them again when all have ended. If a job fails in between,
+    # A rename is a copy on S3. In version 2, tasks rename their files to the folder of the table,
+    # so that the driver need not rename them again when all have ended. If a job fails in between,
     # files stay behind, in a version of an output that is not published.
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     # The default since Hadoop 3.4; older versions look for markers to remove after each write.
     "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
+}
+
+
+_PROVIDER = "fs.s3a.aws.credentials.provider"
+# Keys in Hadoop's settings come first, as by S3A's default; Spark puts those of the environment
+# there. The default chain of the AWS SDK follows in the place of environment and role alone: it
+# also knows profiles and web identity.
+_FROM_SETTINGS = (
+    "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider",
+    "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+)
+# By the interface that the version of the SDK has for them.
+_SDK_CHAINS = {
+    "software.amazon.awssdk.auth.credentials.AwsCredentialsProvider": (
+        "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+    ),
+    "com.amazonaws.auth.AWSCredentialsProvider": (
+        "com.amazonaws.auth.DefaultAWSCredentialsProviderChain"
+    ),
 }
 
 
@@ -68,6 +87,26 @@ def check_s3a(session: SparkSession, path: str, launched: bool) -> None:
             f"{path}: the jars that the conf names have no S3A file system; leave spark.jars out "
             f"of it, or set it to those of {package} and of the AWS SDK that it needs"
         ) from None
+
+
+def use_sdk_credentials(session: SparkSession) -> None:
+    """Let S3A find credentials as boto3 does, unless the user chose a provider.
+
+    It is set in the driver's Hadoop configuration, which goes with every task, because only the
+    running JVM can tell which version of the AWS SDK its S3A uses: 1 up to Hadoop 3.3, then 2.
+    """
+    hadoop = session.sparkContext._jsc.hadoopConfiguration()
+    origins = hadoop.getPropertySources(_PROVIDER)
+    if origins is not None and list(origins) != ["core-default.xml"]:
+        return
+    providers = hadoop.getClassByNameOrNull("org.apache.hadoop.fs.s3a.AWSCredentialProviderList")
+    if providers is None:
+        return
+    for interface, chain in _SDK_CHAINS.items():
+        wanted = hadoop.getClassByNameOrNull(interface)
+        if wanted is not None and wanted.isAssignableFrom(providers):
+            hadoop.set(_PROVIDER, ",".join((*_FROM_SETTINGS, chain)))
+            return
 
 
 def _jars_folder() -> Path:

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import ConfigError
 from sparkrec.jvm import hush_repeated_errors, quiet_start
-from sparkrec.s3a import check_s3a, s3a_settings
+from sparkrec.s3a import check_s3a, s3a_settings, use_sdk_credentials
 from sparkrec.shipping import imports_the_same, module_zip
 from sparkrec.spark_versions import set_query_log_level
 
@@ -145,6 +145,7 @@ def open_session(
         session.conf.set(_PARTITIONS, str(max(4 * tasks, by_size)))
     if on_s3 is not None:
         check_s3a(session, on_s3, launched is not None)
+        use_sdk_credentials(session)
     ship_module(session, "sparkrec")
     return session
 

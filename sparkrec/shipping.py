@@ -29,11 +29,11 @@ def module_zip(name: str) -> str:
         There is no such module, or it has no Python sources.
     """
     sources = []
-    for place in _places(_find(name)):
-        if Path(place).is_dir():
-            sources += [(path, Path(place).parent) for path in sorted(Path(place).rglob("*.py"))]
-        elif place.endswith(".py"):
-            sources.append((Path(place), Path(place).parent))
+    for place in map(unzipped, _places(_find(name))):
+        if place.is_dir():
+            sources += [(path, place.parent) for path in sorted(place.rglob("*.py"))]
+        elif place.suffix == ".py":
+            sources.append((place, place.parent))
     if not sources:
         raise ConfigError(
             f"module `{name}` has no Python sources that could be sent to the executors; "
@@ -48,6 +48,23 @@ def module_zip(name: str) -> str:
         for path, relative in inside:
             archive.write(path, relative)
     return str(target)
+
+
+def unzipped(place: str) -> Path:
+    """The path of a package's folder or of a module's file; of a copy, if it is inside a zip.
+
+    A driver on a cluster imports from a zip if spark-submit was given `--py-files`.
+    """
+    path = Path(place)
+    archive = next((above for above in path.parents if above.is_file()), None)
+    if archive is None or not zipfile.is_zipfile(archive):
+        return path
+    inside = path.relative_to(archive)
+    target = new_scratch_folder()
+    with zipfile.ZipFile(archive) as source:
+        names = [name for name in source.namelist() if Path(name).is_relative_to(inside)]
+        source.extractall(target, names)
+    return target / inside
 
 
 def imports_the_same(python: str, name: str) -> bool:

@@ -56,6 +56,25 @@ Connection refused: Unable to execute HTTP request: Connect to h:4 failed: Conne
 )
 
 
+HEAD_REFUSED = """An error occurred while calling o96.parquet.
+: org.apache.hadoop.fs.s3a.AWSBadRequestException: getFileStatus on s3a://b/t: \
+com.amazonaws.services.s3.model.AmazonS3Exception: Bad Request (Service: Amazon S3; Status Code: \
+400; Error Code: 400 Bad Request; Request ID: null; S3 Extended Request ID: null; Proxy: null)
+\tat org.apache.hadoop.fs.s3a.S3AUtils.translateException(S3AUtils.java:243)"""
+ARROW = (
+    "When listing objects under key 'x/' in bucket 'b': AWS Error UNKNOWN (HTTP status 400) during "
+    "ListObjectsV2 operation: Unable to parse ExceptionName: ExpiredToken Message: The provided"
+)
+
+
+def test_an_expired_token() -> None:
+    told = explain(RuntimeError(HEAD_REFUSED))
+    assert told is not None and told.startswith("s3://b/t: S3 answered 400 without a reason; if")
+    assert "training.resume: true" in told
+    told = explain(OSError(ARROW))
+    assert told is not None and told.startswith("s3://b/x/: the session token has expired; get new")
+
+
 def test_a_file_that_s3_did_not_give_is_not_damaged() -> None:
     error = RuntimeError(S3_REFUSES.format("NO_HINT"))
     assert unreadable_file(error) is None

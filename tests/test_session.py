@@ -77,6 +77,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(session, "quiet_start", lambda settings: nullcontext())
         monkeypatch.setattr(session, "hush_repeated_errors", lambda context: None)
         monkeypatch.setattr(session, "check_s3a", lambda *given: None)
+        monkeypatch.setattr(session, "use_sdk_credentials", lambda *given: None)
         open_session("test", settings, paths, input_bytes=input_bytes)
         return recorder.settings
 

@@ -50,6 +50,25 @@ def test_a_package_without_init_and_with_other_files(folder: Path) -> None:
     assert imported(archive, "import loose.deep.model") == "model"
 
 
+def test_a_package_that_was_imported_from_a_zip() -> None:
+    """As in a driver on a cluster that got sparkrec by `spark-submit --py-files`."""
+    archive = module_zip("sparkrec")
+    statement = (
+        "import zipfile; from sparkrec.shipping import module_zip; "
+        "print(sorted(zipfile.ZipFile(module_zip('sparkrec')).namelist()))"
+    )
+    assert imported(archive, statement) == str(sorted(zipfile.ZipFile(archive).namelist()))
+
+
+def test_a_module_that_was_imported_from_a_zip(folder: Path) -> None:
+    (folder / "alone.py").write_text("print('alone')\n")
+    statement = (
+        f"sys.path.append({str(REPO)!r}); import zipfile; from sparkrec.shipping import module_zip;"
+        "print(zipfile.ZipFile(module_zip('alone')).namelist())"
+    )
+    assert imported(module_zip("alone"), statement) == "['alone.py']"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -34,7 +34,7 @@ def refuse_secrets(root: yaml.MappingNode) -> None:
 
 def _refuse_in(block: yaml.Node, prefix: str) -> None:
     for key, value in block.value if isinstance(block, yaml.MappingNode) else ():
-        # `--set spark.a.b=c` gives blocks in blocks.
+        # A block in the block is no setting, but it may hold a secret all the same.
         name = f"{prefix}.{cut(str(key.value)).removeprefix('spark.')}"
         if is_secret(name, value.value):
             raise ConfigError(

@@ -25,6 +25,10 @@ _BEFORE_QUOTED = ("", ":", ",", "[", "{", "-", "?")
 # Stands for a variable while the conf is read without the values of its variables.
 _MARK = re.compile("\ue000(\\d+)\ue001")
 _TEXT = "tag:yaml.org,2002:str"
+# A path with a scheme, which may have one slash: `file:/conf/x.yaml`.
+_WITH_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+# The block whose keys have dots in them, with or without the prefix that they have in Spark.
+_SPARK = "spark"
 
 
 def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.MappingNode:
@@ -59,7 +63,7 @@ def read_template(path: str, environ: Mapping[str, str] | None = None) -> yaml.M
 
 
 def _content(path: str) -> bytes:
-    if "://" not in path:
+    if _WITH_SCHEME.match(path) is None:
         return Path(path).read_bytes()
     from sparkrec.io import storage  # it loads pyarrow
 
@@ -150,7 +154,10 @@ def _split_comment(line: str) -> tuple[str, str]:
 
 
 def apply_override(root: yaml.MappingNode, override: str) -> None:
-    """Apply `key.sub=value` to the nodes of a conf; missing blocks are added."""
+    """Apply `key.sub=value` to the nodes of a conf; missing blocks are added.
+
+    Below `spark`, everything is one key: `spark.executor.memory=2g` sets `executor.memory`.
+    """
     name, equals, value = override.partition("=")
     keys = name.split(".")
     # The source stands in messages, and a message must not show a secret.
@@ -163,6 +170,8 @@ def apply_override(root: yaml.MappingNode, override: str) -> None:
             f"{source}: --set does not know variables; let the shell replace "
             f"`{cut(variable.group())}`, with double quotes around the option"
         )
+    if keys[0] == _SPARK and len(keys) > 1:
+        keys = [_SPARK, name.removeprefix(f"{_SPARK}.").removeprefix(f"{_SPARK}.")]
     mark = yaml.Mark(source, 0, 0, 0, None, None)
     null = yaml.ScalarNode(NULL, "", mark, mark)
     block = root
@@ -176,6 +185,9 @@ def apply_override(root: yaml.MappingNode, override: str) -> None:
             raise ConfigError(f"{source}: {'.'.join(keys[:depth])} has no keys under it")
         block.value[at] = (key_node, child)
         block = child
+    if keys[0] == _SPARK and len(keys) > 1:
+        # The conf may have the key with its prefix.
+        block.value = [p for p in block.value if p[0].value != f"{_SPARK}.{keys[-1]}"]
     at = _position(block, keys[-1])
     pair = (yaml.ScalarNode(_TEXT, keys[-1], mark, mark), compose(value, source) or null)
     block.value[at : at + 1] = [pair]

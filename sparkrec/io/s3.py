@@ -20,6 +20,7 @@ from sparkrec.io.s3_failures import (
     READ_TIMEOUT,
     explained,
     repeat_failed_requests,
+    with_reason,
 )
 
 
@@ -61,7 +62,9 @@ def errors(path: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise StorageError(f"{path}: {explained(error, split(path)[0])}") from error
+        client, bucket, key = locate(path)
+        told = with_reason(error, client, bucket, key)
+        raise StorageError(f"{path}: {explained(told, bucket)}") from error
 
 
 def arrow_filesystem() -> pyarrow.fs.S3FileSystem:

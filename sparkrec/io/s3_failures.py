@@ -5,6 +5,8 @@ import threading
 import time
 from typing import Any
 
+from sparkrec.read_errors import BAD_REQUEST, TOKEN_EXPIRED
+
 # Seconds from the first try of a request after which it is not repeated any more.
 REPEATED_FOR = 40.0
 CONNECT_TIMEOUT = 5
@@ -27,18 +29,13 @@ _EXPLAINED = {
     "NoSuchBucket": "there is no bucket `{bucket}`; make it, or mend its name",
     "InvalidAccessKeyId": f"the access key is unknown to the store; {_CREDENTIALS}",
     "SignatureDoesNotMatch": f"the secret key does not fit the access key; {_CREDENTIALS}",
-    "ExpiredToken": "the session token has expired; get a new one, and run the job again "
-    "(a training goes on with training.resume: true)",
+    "ExpiredToken": TOKEN_EXPIRED,
     "InvalidToken": f"the session token is not valid; {_CREDENTIALS}",
     "AccessDenied": "the credentials do not allow {operation} here; change the policy of the "
     "bucket or of the user",
 }
 # The answer to a HEAD request has no code but its status.
-_EXPLAINED["400"] = (
-    "S3 refuses {operation} and does not say why (400 Bad Request); most often "
-    + _EXPLAINED["ExpiredToken"]
-    + "; or the region is wrong: set AWS_DEFAULT_REGION"
-)
+_EXPLAINED["400"] = BAD_REQUEST
 _EXPLAINED["403"] = _EXPLAINED["AccessDenied"] + f"; or they are wrong: {_CREDENTIALS}"
 
 
@@ -78,6 +75,25 @@ def _wait_before_repeating(
     if time.monotonic() - started + wait > REPEATED_FOR:
         _given_up.set()
     return None if _given_up.is_set() else wait
+
+
+def with_reason(error: Exception, client: Any, bucket: str, key: str) -> Exception:
+    """The error of a failed request, or of a GET in its place if it was a HEAD.
+
+    The answer to a HEAD request has no body, so it does not say why a request is refused.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if not isinstance(error, ClientError) or error.operation_name != "HeadObject" or not key:
+        return error
+    try:
+        client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+    except ClientError as told:
+        if str(told.response.get("Error", {}).get("Code")) in _EXPLAINED:
+            return told
+    except BotoCoreError:
+        pass
+    return error
 
 
 def explained(error: Exception, bucket: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sparkrec.retrieval.base import Retriever
+from sparkrec.shipping import unzipped
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = unzipped(str(Path(__file__).parents[1]))
 # What jobs import where they train a network.
 _NEURAL = Path("pipeline/neural.py")
 

@@ -38,7 +38,9 @@ def check_paths(config: Any) -> set[str]:
     output = storage.real_path(config.output_path)
     for key, path in inputs.items():
         found = _overlap(output, path, folders[path])
-        if found is not None and not (key in _OWN_MODELS and _is_own(config.output_path, folders[path])):
+        if found is not None and not (
+            key in _OWN_MODELS and _is_own(config.output_path, folders[path])
+        ):
             raise StorageError(
                 f"output_path {config.output_path} {found} {key}: {path}; a job does not write "
                 "where it reads, so choose another output_path"

@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
+from sparkrec.read_errors import explain
 from sparkrec.scratch import sweep_scratch_folders
 from sparkrec.session import is_local, local_cores
 from sparkrec.shipping import module_zip
@@ -201,7 +202,11 @@ def run_rank(spec: TrainingSpec) -> None:
         train(spec, Rank(rank, world, device))
         dist.barrier()
     except BaseException as error:
-        report = {"rank": rank, "host": socket.gethostname(), "error": _one_line(error)}
+        report = {
+            "rank": rank,
+            "host": socket.gethostname(),
+            "error": explain(error) or _one_line(error),
+        }
         report |= {"kind": type(error).__name__, "trace": traceback.format_exc()}
         # TorchDistributor adds the last lines of the output to the error of the task. That error
         # comes back from one process; the files come from all of them, if they can be written.

@@ -54,6 +54,7 @@ class Conf(Generic[N]):
     inner: Inner = field(default_factory=Inner)
     extra: Inner | None = field(default_factory=Inner)
     table: dict[str, int] = field(default_factory=dict)
+    spark: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -306,9 +307,20 @@ def test_overrides(plain: str) -> None:
     assert load(plain, "table.a=2").table == {"a": 2}
 
 
+def test_overrides_of_spark_settings(write: Any) -> None:
+    path = str(write("name: x\nspark: {sql.a: 1, spark.sql.b: 2, master: yarn}\n"))
+    assert load(path, "spark.sql.a=3").spark == {"sql.a": 3, "spark.sql.b": 2, "master": "yarn"}
+    assert load(path, "spark.sql.b=3").spark == {"sql.a": 1, "master": "yarn", "sql.b": 3}
+    assert load(path, "spark.spark.sql.a=3").spark["sql.a"] == 3
+    assert load(path, "spark={x.y: 1}", "spark.x.z=2").spark == {"x.y": 1, "x.z": 2}
+    path = str(write("name: x\nspark:\n"))
+    assert load(path, "spark.executor.memory=2g").spark == {"executor.memory": "2g"}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("spark..b=3", "--set spark..b=3: give it as --set key.sub=value"),
         ("count", "--set count: give it as --set key.sub=value"),
         (
             "name=${OUT}/x",

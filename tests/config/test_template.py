@@ -159,6 +159,21 @@ def test_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [node.value for node in pair] == ["name", "from the environment"]
 
 
+@pytest.mark.parametrize("prefix", ["", "file:", "file://", "file://localhost", "FILE://"])
+def test_a_conf_with_a_scheme(tmp_path: Path, prefix: str) -> None:
+    (tmp_path / "a.yaml").write_text("job: prepare\n")
+    root = read_template(f"{prefix}{tmp_path}/a.yaml", {})
+    assert [value.value for _, value in root.value] == ["prepare"]
+    with pytest.raises(ConfigError, match=r"cannot read conf .*/b\.yaml: .*No such file"):
+        read_template(f"{prefix}{tmp_path}/b.yaml", {})
+
+
+@pytest.mark.parametrize("path", ["hdfs:/conf/a.yaml", "hdfs://host/conf/a.yaml"])
+def test_a_conf_with_a_scheme_without_storage(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"sparkrec has no storage `hdfs:`"):
+        read_template(path, {})
+
+
 @pytest.mark.slow
 def test_a_conf_on_s3(s3: str) -> None:
     storage.write_bytes(f"{s3}/conf/a.yaml", b"job: prepare\nroot: ${ROOT}\n")

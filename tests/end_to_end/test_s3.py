@@ -73,6 +73,55 @@ def test_spark_submit_with_the_jars(jars: str, s3: str, tmp_path: Path) -> None:
     assert dataset(folder, format="parquet", filesystem=filesystem).count_rows() == 40
 
 
+PROFILE = """
+[default]
+aws_access_key_id = other
+[mine]
+aws_access_key_id = test
+aws_secret_access_key = test
+"""
+BY_PROFILE = """
+import json, sys
+import pyarrow.fs
+from sparkrec.io import s3, storage
+from sparkrec.session import open_session
+
+root = sys.argv[1]
+storage.write_bytes(f"{root}/small", b"by boto3")
+assert s3.arrow_filesystem().open_input_file(f"{root}/small"[5:]).read() == b"by boto3"
+spark = open_session("profile", json.loads(sys.argv[2]), [root])
+table = root.replace("s3:", "s3a:") + "/table"
+spark.range(1000).repartition(3).write.parquet(table)
+print(spark.read.parquet(table).count(), spark.sparkContext.textFile(table[:-5] + "small").first())
+"""
+
+
+@pytest.mark.slow
+def test_a_profile_serves_spark_boto3_and_arrow(
+    jars: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text(PROFILE)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    # The second is the name of the first in version 1 of the AWS SDK.
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CREDENTIAL_PROFILES_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "credentials"))
+    settings = {"jars": jars, "master": "local-cluster[1,1,1024]", "ui.enabled": "false"}
+    others = {name: value for name, value in S3A.items() if name != "aws.credentials.provider"}
+    settings |= {f"hadoop.fs.s3a.{name}": str(value) for name, value in others.items()}
+    script = tmp_path / "by_profile.py"
+    script.write_text(BY_PROFILE)
+    ended = subprocess.run(
+        [sys.executable, str(script), s3, json.dumps(settings)],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.stdout.splitlines()[-1:] == ["1000 by boto3"], ended.stderr[-2000:]
+
+
 GONE = """
 import json, signal, subprocess, sys, time
 import boto3

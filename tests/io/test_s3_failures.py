@@ -14,6 +14,7 @@ from s3_gate import Gate
 
 from sparkrec.errors import StorageError
 from sparkrec.io import s3, s3_failures, storage
+from sparkrec.read_errors import explain
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,57 @@ def test_an_endpoint_that_is_not_there_or_never_answers(
     assert 0.5 < time.monotonic() - start < 10
 
 
+def refusing(status: int, body: bytes) -> type[BaseHTTPRequestHandler]:
+    """A server that refuses every request, and says why wherever an answer may have a body."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Refusing
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "line"),
+    [
+        (400, "ExpiredToken", "the session token has expired; get new credentials, and run the"),
+        (400, "", "S3 answered 400 without a reason; if the credentials have a session token, it"),
+        (400, "Unheard", "S3 answered 400 without a reason; if the credentials have a session"),
+        (403, "SignatureDoesNotMatch", "the secret key does not fit the access key; set AWS_"),
+        (403, "AccessDenied", "the credentials do not allow GetObject here; change the policy"),
+    ],
+)
+def test_the_reason_of_a_refused_head_request(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, line: str
+) -> None:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>" if code else ""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), refusing(status, body.encode()))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(StorageError) as caught:
+        storage.is_file("s3://events/x")
+    assert str(caught.value).startswith(f"s3://events/x: {line}")
+    # The same through pyarrow, whose errors go through Spark or come from a training process.
+    with pytest.raises(OSError, match="AWS Error") as read:
+        s3.arrow_filesystem().open_input_file("events/x").read()
+    told = explain(read.value)
+    assert told is not None and "s3://events/x: " in told
+    if status == 400:
+        assert "get new credentials, and run the job again" in told
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.mark.parametrize(
     ("code", "line"),
     [
@@ -81,7 +133,7 @@ def test_an_endpoint_that_is_not_there_or_never_answers(
         ("ExpiredToken", "the session token has expired; .* training.resume: true"),
         (
             "400",
-            "S3 refuses PutObject and does not say why .* the session token has expired",
+            "S3 answered 400 without a reason; if the credentials have a session token, it has",
         ),
         ("403", "the credentials do not allow PutObject here; change the policy"),
         ("Other", "An error occurred"),

@@ -2,12 +2,14 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sparkrec.models.registry import find_class
 from sparkrec.pipeline import code
+from sparkrec.shipping import module_zip
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -43,6 +45,18 @@ def test_what_a_job_imports_counts(job: str, module: str, counts: bool, package:
         file.write("\n# changed\n")
     code._imported.cache_clear()
     assert (code.code_fingerprint(script, model) != before) is counts
+
+
+def test_the_package_in_a_zip_counts_as_its_folder() -> None:
+    script = JOBS / "item_cf.py"
+    program = (
+        f"import sys; sys.path.insert(0, {module_zip('sparkrec')!r}); from pathlib import Path; "
+        f"from sparkrec.pipeline import code; print(code.code_fingerprint(Path({str(script)!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == code.code_fingerprint(script)
 
 
 def test_the_script_itself_counts(tmp_path: Path) -> None:
