@@ -176,16 +176,6 @@ def test_s3_that_is_gone_while_spark_reads(
     assert 10 < seconds < 90
 
 
-@pytest.fixture
-def jars() -> str:
-    """The jars in the folder that SPARKREC_S3A_JARS names, as `spark.jars` wants them."""
-    folder = os.environ.get("SPARKREC_S3A_JARS")
-    found = sorted(map(str, Path(folder).glob("*.jar"))) if folder else []
-    if not found:
-        pytest.skip("SPARKREC_S3A_JARS does not name a folder with the jars of hadoop-aws")
-    return ",".join(found)
-
-
 @pytest.mark.slow
 def test_own_csv_to_metrics_on_s3(
     jars: str,
