@@ -18,6 +18,15 @@ _S3A_LIMITS = {
     "spark.hadoop.fs.s3a.connection.timeout": "20000",  # milliseconds
     "spark.hadoop.fs.s3a.connection.establish.timeout": "5000",
 }
+# What spares requests.
+_S3A_WRITES = {
+    # A rename is a copy on S3. In version 2, tasks rename their files to the folder of the table,
+    # so that the driver need not rename them again when all have ended. If a job fails in between,
+    # files stay behind, in a version of an output that is not published.
+    "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
+    # The default since Hadoop 3.4; older versions look for markers to remove after each write.
+    "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
+}
 
 
 _PROVIDER = "fs.s3a.aws.credentials.provider"
@@ -41,7 +50,8 @@ _SDK_CHAINS = {
 
 def s3a_settings(given: Mapping[str, str]) -> dict[str, str]:
     """Settings of S3A: the hadoop-aws of Spark's Hadoop version, and the environment's endpoint."""
-    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem", **_S3A_LIMITS}
+    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    settings |= _S3A_LIMITS | _S3A_WRITES
     if not any(key in given for key in ("spark.jars", "spark.jars.packages")) and not _has_s3a():
         settings["spark.jars.packages"] = f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}"
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

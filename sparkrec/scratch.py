@@ -20,7 +20,7 @@ _NAME = re.compile(r"sparkrec-(\d+)-\w+")
 
 def new_scratch_folder() -> Path:
     """Make a folder that is removed when this process ends."""
-    _sweep(Path(tempfile.gettempdir()))
+    sweep_scratch_folders()
     folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{os.getpid()}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -30,15 +30,16 @@ def new_scratch_folder() -> Path:
 def scratch_folder(within: Path | None = None) -> Iterator[Path]:
     """Make a folder, in the temporary folder or `within` another, for the time of the block."""
     place = within or Path(tempfile.gettempdir())
-    _sweep(place)
+    sweep_scratch_folders(place)
     with tempfile.TemporaryDirectory(
         prefix=f"sparkrec-{os.getpid()}-", dir=place, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 
 
-def _sweep(place: Path) -> None:
+def sweep_scratch_folders(within: Path | None = None) -> None:
     """Remove the folders of processes that are gone."""
+    place = within or Path(tempfile.gettempdir())
     for folder in place.glob("sparkrec-*"):
         owner = _NAME.fullmatch(folder.name)
         if owner is not None and not psutil.pid_exists(int(owner[1])):

@@ -11,7 +11,7 @@ petastorm can end an epoch early without an error, so the rows of every epoch ar
 numbers in the parquet footers.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -73,13 +73,40 @@ class FeedSettings:
     batches_by_length: str | None = None
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What a rank reads: every `shards`-th row group, and of each every `step`-th row."""
+
+    shard: int
+    shards: int
+    start: int
+    step: int
+    rows: int
+
+    @classmethod
+    def of(cls, rank: int, world: int, groups: Sequence[int]) -> "_Share":
+        """The share of a rank, from the numbers of rows of all row groups.
+
+        Where there are fewer row groups than ranks, several ranks divide the rows of one. If there
+        are not enough for all of them, some read the same rows.
+        """
+        shards = min(world, len(groups))
+        shard, start = rank % shards, rank // shards
+        step = len(range(shard, world, shards))
+        for first in (start, 0):
+            rows = sum(len(range(first, n, step)) for n in groups[shard::shards])
+            if rows:
+                break
+        return cls(shard, shards, first, step, rows)
+
+
 class Feed:
     """Batches of one rank, epoch by epoch; every rank yields the same number of them.
 
     Raises
     ------
     DataError
-        There are no rows, fewer row groups than ranks, or a file that cannot be read.
+        There are no rows, or a file that cannot be read.
     """
 
     def __init__(self, settings: FeedSettings) -> None:
@@ -88,16 +115,11 @@ class Feed:
         groups = _petastorm.row_counts(filesystem, folder)
         if not sum(groups):
             raise DataError(f"{settings.path} has no training rows")
-        if len(groups) < settings.world:
-            raise DataError(
-                f"{settings.path} has {len(groups)} row groups for {settings.world} workers; "
-                "every worker needs one of its own"
-            )
-        shares = [sum(groups[rank :: settings.world]) for rank in range(settings.world)]
-        # petastorm gives every world-th row group to shard `rank`.
-        self.rows = shares[settings.rank]
+        shares = [_Share.of(rank, settings.world, groups) for rank in range(settings.world)]
+        self._share = shares[settings.rank]
+        self.rows = self._share.rows
         self.rows_all_ranks = sum(groups)
-        self._target = max(shares)
+        self._target = max(share.rows for share in shares)
         self.steps = -(-self._target // settings.batch_size)
         self.waited_seconds = 0.0
         columns = sum(width or 1 for width in settings.fields.values())
@@ -146,14 +168,15 @@ class Feed:
             shuffle_row_groups=True,
             seed=_seed32(settings.seed, epoch),
             num_epochs=1,
-            cur_shard=settings.rank,
-            shard_count=settings.world,
+            cur_shard=self._share.shard,
+            shard_count=self._share.shards,
             filesystem=filesystem,
         )
         with reader:
             for group in reader:
                 arrays = {
-                    field: _collect(group, field, width) for field, width in settings.fields.items()
+                    field: _collect(group, field, width)[self._share.start :: self._share.step]
+                    for field, width in settings.fields.items()
                 }
                 seen += len(next(iter(arrays.values())))
                 yield arrays

@@ -87,9 +87,10 @@ def resolve(path: str) -> str:
 def current_run(path: str) -> str | None:
     """The run id that the pointer of an output names; None if the path has no pointer."""
     pointer = storage.join(path, POINTER)
-    if not storage.is_file(pointer):
+    content = storage.read_if_there(pointer)
+    if content is None:
         return None
-    text = storage.read_bytes(pointer)[:200].decode("utf-8", errors="replace").strip()
+    text = content[:200].decode("utf-8", errors="replace").strip()
     if not RUN_ID.fullmatch(text):
         if not versions(path):
             return None  # a file of another program
@@ -113,7 +114,8 @@ def is_published(path: str) -> bool:
 def open_output(path: str) -> Published:
     """Look up a finished output or part, and compare its files with its manifest.
 
-    Costs reading two small files, and listing one folder.
+    Costs reading small files (the manifest, and pointers up to three folders above), and listing
+    one folder.
 
     Raises
     ------
@@ -122,10 +124,10 @@ def open_output(path: str) -> Published:
         than when it was written.
     """
     folder = resolve(path)
-    if not storage.is_file(storage.join(folder, MANIFEST)):
+    sizes = {file.name: file.size for file in storage.list_files(folder)}
+    if MANIFEST not in sizes:
         raise StorageError(_why_not_published(path, folder))
     manifest = storage.read_json(storage.join(folder, MANIFEST))
-    sizes = {file.name: file.size for file in storage.list_files(folder)}
     for name, size in listed_files(manifest, folder).items():
         if sizes.get(name) != size:
             found = f"has {sizes[name]:,} bytes, not {size:,}" if name in sizes else "is missing"

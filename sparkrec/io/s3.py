@@ -73,6 +73,8 @@ def arrow_filesystem() -> pyarrow.fs.S3FileSystem:
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT,
         "request_timeout": READ_TIMEOUT,
+        # Waits 25 ms and then always twice as long, 51 s in all. By default it is less than 1 s.
+        "retry_strategy": pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=11),
     }
     if endpoint:
         scheme, _, host = endpoint.rpartition("://")

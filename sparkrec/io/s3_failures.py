@@ -1,6 +1,7 @@
 """When S3 fails: how long requests are repeated, and what the user reads in the end."""
 
 import random
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,9 @@ _LONGEST_WAIT = 5.0
 _PASSING = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
 _PASSING_STATUS = {429, 500, 502, 503, 504}
 _STARTED = "sparkrec_started"
+# Set while S3 has been given up: requests are then tried once. A job that ends because S3 is gone
+# still has a lease to release and files to remove, and would wait for each.
+_given_up = threading.Event()
 
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
@@ -39,7 +43,8 @@ def repeat_failed_requests(client: Any) -> None:
     """Repeat requests of a boto3 client that failed for a passing reason.
 
     Repeats for up to 40 seconds when the store cannot be reached, does not answer, or answers with
-    5xx or 429, and waits longer before each. The client's own retries have to be switched off.
+    5xx or 429, and waits longer before each. Once a request was given up, the next ones are not
+    repeated, until one is answered. The client's own retries have to be switched off.
     """
     client.meta.events.register("before-call.s3", _remember_start)
     client.meta.events.register("needs-retry.s3", _wait_before_repeating)
@@ -62,11 +67,14 @@ def _wait_before_repeating(
         http, parsed = response
         code = str(parsed.get("Error", {}).get("Code"))
         passing = code in _PASSING or http.status_code in _PASSING_STATUS
+    if not passing:
+        _given_up.clear()
+        return None
     started = request_dict["context"].get(_STARTED, time.monotonic())
     wait = min(_LONGEST_WAIT, 0.2 * 2.0**attempts) * random.uniform(0.5, 1)
-    if not passing or time.monotonic() - started + wait > REPEATED_FOR:
-        return None
-    return wait
+    if time.monotonic() - started + wait > REPEATED_FOR:
+        _given_up.set()
+    return None if _given_up.is_set() else wait
 
 
 def with_reason(error: Exception, client: Any, bucket: str, key: str) -> Exception:

@@ -154,6 +154,14 @@ def is_file(path: str) -> bool:
     return local_path(path).is_file()
 
 
+def read_if_there(path: str) -> bytes | None:
+    """Read a small file, or return None if there is no such file. One request on S3."""
+    if is_s3(path):
+        stored = s3.get_stored(path)
+        return None if stored is None else stored.content
+    return read_bytes(path) if local_path(path).is_file() else None
+
+
 def read_bytes(path: str) -> bytes:
     """Read one file. Raises StorageError if it cannot be read."""
     if is_s3(path):
@@ -242,8 +250,10 @@ def remove_files(folder: str, names: Sequence[str]) -> None:
 
 
 def remove_empty_folders(path: str) -> None:
-    """Remove the empty folders at and below a local path; object stores have none."""
+    """Remove the empty folders at and below a path; on S3 these are their markers, if any."""
     if is_s3(path):
+        found = list(s3.objects(path))
+        s3.delete(path, [m for m in found if m.endswith("/") and _is_empty(m, found)])
         return
     root = local_path(path)
     for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
@@ -251,6 +261,11 @@ def remove_empty_folders(path: str) -> None:
             folder.rmdir()
     with contextlib.suppress(OSError):
         root.rmdir()
+
+
+def _is_empty(marker: str, names: Sequence[str]) -> bool:
+    """Whether no file has a name below that of a marker."""
+    return not any(name.startswith(marker) and not name.endswith("/") for name in names)
 
 
 def copy_folder(source: str, target: str) -> int:

@@ -65,19 +65,19 @@ def run_command(
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    for chatty in ("py4j", "petastorm"):
+    for chatty in ("py4j", "petastorm", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         config = load(options.conf, options.set)
         if options.print_conf:
             print(effective_conf(config), end="")
             return
-        check_paths(config)
+        folders = check_paths(config)
         with ended_by_signals() as signals:
             settings = getattr(config, "spark", {})
             name = f"sparkrec {getattr(config, 'job', '')}".strip()
             paths = list(_texts(config))
-            spark = open_session(name, settings, paths, options.debug, input_bytes(config))
+            spark = open_session(name, settings, paths, options.debug, input_bytes(folders))
             signals.watch()  # Spark has installed a handler of its own
             text = main(config, spark)
             if text:

@@ -1,6 +1,7 @@
 """Checks the paths of a job's config before anything is done: no job may write where it reads."""
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -8,14 +9,14 @@ from sparkrec.config.job import OutputJob
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
 from sparkrec.io.output_paths import check_path, check_writable
-from sparkrec.io.outputs import current_run, is_published, resolve
+from sparkrec.io.outputs import MANIFEST, current_run, resolve
 
 # Keys of models that a run may take from the run before it of the same output.
 _OWN_MODELS = ("init_model_path", "training.model_in_path")
 _MODELS = ("model_path", *_OWN_MODELS)
 
 
-def check_paths(config: Any) -> None:
+def check_paths(config: Any) -> set[str]:
     """Raise StorageError for an unknown scheme, an output that overlaps an input, or no right.
 
     The right is that to write to the output; it is tried now, and not after hours of work.
@@ -23,30 +24,39 @@ def check_paths(config: Any) -> None:
     They overlap if they are the same folder, links resolved, or one is below the other. Raw input
     below the folder of an output is allowed, because nothing is ever read or removed there. So is a
     model of the output's own current run.
+
+    Returns
+    -------
+    set of str
+        The folders and files that the job reads, pointers followed.
     """
     inputs = input_paths(config)
     for path in inputs.values():
         storage.is_s3(path)  # raises for an unknown scheme
+    folders = {path: resolve(path) for path in inputs.values()}
     if not isinstance(config, OutputJob):
-        return
+        return set(folders.values())
     check_path(config.output_path)
     output = storage.real_path(config.output_path)
     for key, path in inputs.items():
-        found = _overlap(output, path)
-        if found is not None and not (key in _OWN_MODELS and _is_own(config.output_path, path)):
+        found = _overlap(output, path, folders[path])
+        if found is not None and not (
+            key in _OWN_MODELS and _is_own(config.output_path, folders[path])
+        ):
             raise StorageError(
                 f"output_path {config.output_path} {found} {key}: {path}; a job does not write "
                 "where it reads, so choose another output_path"
             )
     check_writable(config.output_path)
+    return set(folders.values())
 
 
-def _overlap(output: str, path: str) -> str | None:
+def _overlap(output: str, path: str, folder: str) -> str | None:
     """How the real path of an output overlaps an input, or None."""
     if any(char in path for char in "*?["):
         return "lies in" if fnmatch.fnmatch(output, f"{storage.real_path(path)}*") else None
-    published = is_published(path)
-    for place in (storage.real_path(path), storage.real_path(resolve(path))):
+    published = storage.is_file(storage.join(folder, MANIFEST))
+    for place in (storage.real_path(path), storage.real_path(folder)):
         if output == place:
             return "is the same as"
         if output.startswith(f"{place}/"):
@@ -56,16 +66,15 @@ def _overlap(output: str, path: str) -> str | None:
     return None
 
 
-def _is_own(output_path: str, path: str) -> bool:
+def _is_own(output_path: str, folder: str) -> bool:
     run = current_run(output_path)
     own = storage.real_path(storage.join(output_path, run)) if run is not None else None
-    return own is not None and storage.real_path(resolve(path)).startswith(f"{own}/")
+    return own is not None and storage.real_path(folder).startswith(f"{own}/")
 
 
-def input_bytes(config: Any) -> int:
+def input_bytes(folders: Iterable[str]) -> int:
     """Size of all files that a job reads; a path with a wildcard counts as nothing."""
-    paths = {resolve(path) for path in input_paths(config).values()}
-    return sum(file.size for path in paths for file in storage.list_files(path))
+    return sum(file.size for folder in folders for file in storage.list_files(folder))
 
 
 def input_paths(config: Any) -> dict[str, str]:

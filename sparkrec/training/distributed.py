@@ -9,8 +9,8 @@ the job, so the executors only need their dependencies.
 import contextlib
 import json
 import logging
-import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from pyspark.sql import SparkSession
 from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
 from sparkrec.read_errors import explain
+from sparkrec.scratch import sweep_scratch_folders
 from sparkrec.session import is_local
 from sparkrec.shipping import module_zip
 from sparkrec.training.checkpoint import Progress
 from sparkrec.training.cluster import what_each_gets
+from sparkrec.training.failures import REPORT, TrainersOutput, port_was_taken, what_failed
 from sparkrec.training.loop import FINAL_STATE, Rank, train
 from sparkrec.training.spec import TrainingSpec
 
 log = logging.getLogger("sparkrec.training")
 
 _ERRORS = "errors"
-# Begins the line in which a training process logs its error.
-_REPORT = "sparkrec-error-of-rank "
-_KILLED = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
+# TorchDistributor looks for a free port some seconds before torchrun takes it.
+_TRIES = 3
 
 
 def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
@@ -54,10 +55,18 @@ def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
     distributor = TorchDistributor(
         num_processes=workers, local_mode=False, use_gpu=spec.training.use_gpu
     )
-    try:
-        distributor.run(_entry(), _packages(spec), cloudpickle.dumps(spec))
-    except Exception as error:
-        raise TrainingError(_what_failed(spec, error)) from error
+    for tries_left in reversed(range(_TRIES)):
+        output = TrainersOutput(sys.stderr)
+        try:
+            with contextlib.redirect_stderr(output):
+                distributor.run(_entry(), _packages(spec), cloudpickle.dumps(spec))
+            break
+        except Exception as error:
+            text = f"{error}\n{output.held}"
+            if tries_left and port_was_taken(text):
+                log.warning("another process took the port of the training; it starts again")
+                continue
+            raise TrainingError(what_failed(workers, text, _reports(spec))) from error
     final = storage.read_json(storage.join(spec.checkpoint_path, FINAL_STATE))
     return Progress(**final["progress"])
 
@@ -108,6 +117,7 @@ def run_rank(spec: TrainingSpec) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _end_with_launchers()
+    sweep_scratch_folders()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     use_gpu = spec.training.use_gpu
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_gpu else "cpu"
@@ -135,7 +145,7 @@ def run_rank(spec: TrainingSpec) -> None:
         report |= {"error": explain(error) or _one_line(error), "trace": traceback.format_exc()}
         # TorchDistributor adds the last lines of the output to the error of the task. That error
         # comes back from one process; the files come from all of them, if they can be written.
-        log.error("%s%s", _REPORT, json.dumps({**report, "trace": ""}))
+        log.error("%s%s", REPORT, json.dumps({**report, "trace": ""}))
         with contextlib.suppress(StorageError):
             name = storage.join(spec.checkpoint_path, _ERRORS, f"rank-{rank}.json")
             storage.write_json(name, report)
@@ -173,48 +183,10 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _logged(text: str) -> list[dict[str, Any]]:
-    """The reports among the lines that training processes logged."""
-    found = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line.partition(_REPORT)[2]))
-    return found
-
-
-def _what_failed(spec: TrainingSpec, error: Exception) -> str:
-    """The error message of a failed run.
-
-    It prefers the error of a process over the errors of processes that only lost another one.
-    """
+def _reports(spec: TrainingSpec) -> list[dict[str, Any]]:
+    """The errors that training processes wrote; none if the storage cannot be read."""
     folder = storage.join(spec.checkpoint_path, _ERRORS)
-    reports = [storage.read_json(storage.join(folder, f.name)) for f in storage.list_files(folder)]
-    reports = reports or _logged(str(error))
-    reports.sort(key=lambda r: (r["kind"] in ("DistBackendError", "RuntimeError"), r["rank"]))
-    for report in reports:
-        log.debug("rank %s on %s:\n%s", report["rank"], report["host"], report["trace"])
-    killed = _KILLED.search(str(error))
-    again = "; set training.resume: true to continue from the last checkpoint"
-    if killed:
-        return (
-            f"training process {killed.group(1)} was killed by signal {killed.group(2)} (signal 9 "
-            f"is often the machine out of memory){again}"
-        )
-    if reports:
-        first = reports[0]
-        lost = first["kind"] in ("DistBackendError", "RuntimeError") and "peer" in first["error"]
-        if not lost:
-            return (
-                f"training process {first['rank']} on {first['host']} failed: "
-                f"{first['kind']}: {first['error']}"
-            )
-        return f"a training process died, and process {first['rank']} lost it{again}"
-    text = " ".join(str(error).split())
-    if "barrier" in text.lower() and "slots" in text.lower():
-        return f"training.workers is {spec.training.workers}, but the cluster has fewer free slots"
-    if "failed with return code" in text or "TorchDistributor failed" in text:
-        return (
-            "a training process died without an error of its own (killed, perhaps for want of "
-            f"memory){again}"
-        )
-    return f"training on the executors failed: {text[:500]}"
+    with contextlib.suppress(StorageError):
+        files = storage.list_files(folder)
+        return [storage.read_json(storage.join(folder, file.name)) for file in files]
+    return []

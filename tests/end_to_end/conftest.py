@@ -93,3 +93,13 @@ def command() -> Callable[..., None]:
         assert done.returncode == 0, done.stderr[-2000:]
 
     return command
+
+
+@pytest.fixture
+def jars() -> str:
+    """The jars in the folder that SPARKREC_S3A_JARS names, as `spark.jars` wants them."""
+    folder = os.environ.get("SPARKREC_S3A_JARS")
+    found = sorted(map(str, Path(folder).glob("*.jar"))) if folder else []
+    if not found:
+        pytest.skip("SPARKREC_S3A_JARS does not name a folder with the jars of hadoop-aws")
+    return ",".join(found)

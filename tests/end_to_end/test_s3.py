@@ -10,21 +10,10 @@ from pathlib import Path
 
 import pytest
 from pyarrow.dataset import dataset
+from s3_server import S3A
 
 from sparkrec.io import storage
 from sparkrec.io.outputs import open_output, read_manifest, resolve
-
-# What hadoop-aws 3.3 needs beside a newer Hadoop, whose defaults it cannot read.
-S3A = {
-    "aws.credentials.provider": "com.amazonaws.auth.EnvironmentVariableCredentialsProvider",
-    "threads.keepalivetime": 60,
-    "multipart.purge.age": 86400,
-    "connection.ttl": 300000,
-    "connection.request.timeout": 60000,
-    "connection.idle.time": 60000,
-    "connection.acquisition.timeout": 60000,
-}
-
 
 REPO = Path(__file__).parents[2]
 PREPARED = """
@@ -185,16 +174,6 @@ def test_s3_that_is_gone_while_spark_reads(
     assert no_damage
     # It outlasts an outage of 20 seconds, as far as the random waits of S3A let it.
     assert 10 < seconds < 90
-
-
-@pytest.fixture
-def jars() -> str:
-    """The jars in the folder that SPARKREC_S3A_JARS names, as `spark.jars` wants them."""
-    folder = os.environ.get("SPARKREC_S3A_JARS")
-    found = sorted(map(str, Path(folder).glob("*.jar"))) if folder else []
-    if not found:
-        pytest.skip("SPARKREC_S3A_JARS does not name a folder with the jars of hadoop-aws")
-    return ",".join(found)
 
 
 @pytest.mark.slow

@@ -90,6 +90,21 @@ def test_s3_markers_of_empty_folders_are_no_files(s3: str) -> None:
     assert [file["name"] for file in read_manifest(f"{s3}/out")["files"]] == ["x"]
 
 
+@pytest.mark.slow
+def test_s3_markers_go_with_their_version(s3: str) -> None:
+    """Spark leaves one in each folder that it writes to."""
+    client, bucket, _ = locate(s3)
+    for _ in range(4):
+        with publish(f"{s3}/out", "job", keep=2) as folder:
+            key = folder.removeprefix("s3://test/")
+            for marker in (key, f"{key}/model"):
+                client.put_object(Bucket=bucket, Key=f"{marker}/", Body=b"")
+            storage.write_bytes(f"{folder}/model/x", b"1")
+    assert storage.folders(f"{s3}/out") == runs(f"{s3}/out")
+    assert len(runs(f"{s3}/out")) == 2
+    assert all(read_manifest(f"{s3}/out/{run}") for run in runs(f"{s3}/out"))
+
+
 def test_a_folder_that_cannot_be_made_is_found_out_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (

@@ -5,9 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
+from s3_gate import Gate
 
 from sparkrec.errors import StorageError
 from sparkrec.io import s3, s3_failures, storage
@@ -21,9 +24,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3_failures._given_up.clear()
     s3._client.cache_clear()
     yield
     s3._client.cache_clear()
+    s3_failures._given_up.clear()
 
 
 @pytest.mark.parametrize("failures", [0, 3])
@@ -126,6 +131,10 @@ def test_the_reason_of_a_refused_head_request(
         ("InvalidAccessKeyId", "the access key is unknown to the store; set AWS_ACCESS_KEY_ID"),
         ("SignatureDoesNotMatch", "the secret key does not fit the access key"),
         ("ExpiredToken", "the session token has expired; .* training.resume: true"),
+        (
+            "400",
+            "S3 answered 400 without a reason; if the credentials have a session token, it has",
+        ),
         ("403", "the credentials do not allow PutObject here; change the policy"),
         ("Other", "An error occurred"),
     ],
@@ -140,3 +149,38 @@ def test_no_credentials() -> None:
     message = "^s3://events/x: no credentials for S3; set AWS_ACCESS_KEY_ID"
     with pytest.raises(StorageError, match=message), s3.errors("s3://events/x"):
         raise NoCredentialsError
+
+
+@pytest.mark.slow
+def test_training_processes_outlast_an_outage(s3_endpoint: str, monkeypatch: Any) -> None:
+    """They read with pyarrow, which repeats requests by itself."""
+    with Gate(int(s3_endpoint.rpartition(":")[2])) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+        storage.write_bytes("s3://test/outage", b"data")
+        fault = gate.when("GET /test/outage", "refuse", seconds=8)
+        with s3.arrow_filesystem().open_input_stream("test/outage") as file:
+            assert file.read() == b"data"
+        assert fault.came.is_set()
+
+
+def test_once_s3_is_given_up_requests_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_failures, "REPEATED_FOR", 2.0)
+    seconds = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        for _ in range(2):
+            start = time.monotonic()
+            with pytest.raises(StorageError, match="cannot be reached"):
+                storage.read_bytes("s3://bucket/key")
+            seconds.append(time.monotonic() - start)
+    assert seconds[0] > 0.5 and seconds[1] < 0.15, seconds
+    answered: dict[str, object] = {"Error": {"Code": "NoSuchKey"}}
+    http = SimpleNamespace(status_code=404)
+    s3_failures._wait_before_repeating((http, answered), 1, None, {"context": {}})
+    # Now that there was an answer, S3 is waited for again.
+    start = time.monotonic()
+    with pytest.raises(StorageError, match="cannot be reached"):
+        storage.read_bytes("s3://bucket/key")
+    assert time.monotonic() - start > 0.5

@@ -47,7 +47,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return session
 
     monkeypatch.setattr(cli, "open_session", open_session)
-    monkeypatch.setattr(cli, "input_bytes", lambda config: 12)
+    monkeypatch.setattr(cli, "check_paths", lambda config: {"s3://b/x"})
+    monkeypatch.setattr(cli, "input_bytes", lambda folders: 12 * len(folders))
     return calls
 
 

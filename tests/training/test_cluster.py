@@ -1,6 +1,8 @@
 """What is checked of a cluster before training, and how its errors come back; no cluster needed."""
 
+import io
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,9 @@ from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
 from sparkrec.training import cluster, distributed
 from sparkrec.training.cluster import check_cluster, what_each_gets
-from sparkrec.training.loop import Rank
+from sparkrec.training.distributed import run_training
+from sparkrec.training.failures import REPORT, TrainersOutput, what_failed
+from sparkrec.training.loop import FINAL_STATE, Rank
 
 
 def session(master: str, settings: dict[str, str]) -> Any:
@@ -132,12 +136,72 @@ def test_why_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster._why_unreadable("s3://b/x") is None
 
 
-def test_an_error_that_came_back_through_spark(tmp_path: Any) -> None:
+def test_an_error_that_came_back_through_spark() -> None:
     """The report of a process that could not write it to the checkpoints' folder."""
     report = {"rank": 1, "host": "b", "kind": "StorageError", "error": "s3://x: gone", "trace": ""}
     lost = {**report, "rank": 0, "kind": "RuntimeError", "error": "Connection closed by peer"}
-    printed = [f"I0000 {distributed._REPORT}{json.dumps(each)}" for each in (lost, report)]
-    error = RuntimeError("\n".join(["Command failed with return code 1.", *printed, "Traceback"]))
-    spec: Any = SimpleNamespace(checkpoint_path=str(tmp_path))
-    wanted = "training process 1 on b failed: StorageError: s3://x: gone"
-    assert distributed._what_failed(spec, error) == wanted
+    printed = [f"I0000 {REPORT}{json.dumps(each)}" for each in (lost, report)]
+    text = "\n".join(["Command failed with return code 1.", *printed, "Traceback"])
+    assert what_failed(2, text, []) == "training process 1 on b failed: StorageError: s3://x: gone"
+
+
+def test_stack_traces_of_training_processes_are_not_shown() -> None:
+    lost = {"rank": 1, "host": "b", "kind": "RuntimeError", "error": "closed by peer", "trace": ""}
+    shown = io.StringIO()
+    output = TrainersOutput(shown)
+    kept = ["a print of the network\n", "2026-11-26 16:00:00,001 INFO sparkrec.training epoch 1\n"]
+    later = "2026-11-26 16:00:02,000 WARNING acme.bst of the other process\n"
+    trace = [
+        f"2026-11-26 16:00:01,000 ERROR sparkrec.training {REPORT}{json.dumps(lost)}\n",
+        "[rank1]: Traceback (most recent call last):\n",
+        "[rank1]: RuntimeError: Connection closed by peer\n",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n",
+        "  rank      : 0 (local_rank: 0)\n",
+        "  exitcode  : -9 (pid: 31188)  (SIGKILL)\n",
+    ]
+    for line in [*kept, *trace, later]:
+        output.write(line)
+    assert shown.getvalue() == "".join([*kept, later])
+    assert output.held == "".join(trace)
+    # They tell what the surviving process could not know.
+    assert "training process 0 was killed by signal 9" in what_failed(2, output.held, [])
+
+
+def test_stack_traces_are_shown_with_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "sparkrec.training")
+    shown = io.StringIO()
+    TrainersOutput(shown).write("[rank1]: Traceback (most recent call last):\n")
+    assert shown.getvalue()
+
+
+class Distributor:
+    """A TorchDistributor whose port is taken so many times."""
+
+    taken = 0
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def run(self, *_: object) -> None:
+        if self.taken:
+            type(self).taken -= 1
+            raise RuntimeError("the server socket has failed to listen, name: EADDRINUSE")
+
+
+@pytest.mark.parametrize("taken", [2, 3])
+def test_a_port_that_another_process_took(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: int
+) -> None:
+    monkeypatch.setattr(Distributor, "taken", taken)
+    monkeypatch.setattr("pyspark.ml.torch.distributor.TorchDistributor", Distributor)
+    monkeypatch.setattr(distributed, "_packages", lambda spec: {})
+    spec: Any = SimpleNamespace(
+        training=SimpleNamespace(workers=2, use_gpu=False), checkpoint_path=str(tmp_path)
+    )
+    storage.write_json(str(tmp_path / FINAL_STATE), {"progress": {"epoch": 7}})
+    cluster = session("spark://x:7077", {})
+    if taken == 2:
+        assert run_training(cluster, spec).epoch == 7
+    else:
+        with pytest.raises(TrainingError, match="the port of the training was taken by another"):
+            run_training(cluster, spec)
