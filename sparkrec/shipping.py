@@ -39,7 +39,8 @@ def module_zip(name: str) -> str:
             f"module `{name}` has no Python sources that could be sent to the executors; "
             f"install it where they run"
         )
-    target = new_scratch_folder() / f"{name}.zip"
+    # Spark takes no two files of one name, and `--py-files` may have given it a `sparkrec.zip`.
+    target = new_scratch_folder() / f"shipped-{name}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         inside = [(path, path.relative_to(root)) for path, root in sources]
         # Python finds a folder without `__init__.py` in a zip only if the folder has an entry.

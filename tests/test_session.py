@@ -11,12 +11,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from bare_python import python_without_sparkrec
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from sparkrec import s3a, session
 from sparkrec.errors import ConfigError
+from sparkrec.pipeline.code import code_fingerprint
 from sparkrec.session import is_local, local_cores, open_session, ship_module, slots
+from sparkrec.shipping import module_zip
 
 SUBMIT = Path(sys.executable).parent / "spark-submit"
 REPO = Path(__file__).parents[1]
@@ -279,7 +282,7 @@ def test_a_cluster_is_sent_a_module_once_a_session(acme: Path) -> None:
     for recorder in (first, first, second):
         ship_module(recorder, "acme.bst")  # type: ignore[arg-type]
         ship_module(recorder, "sparkrec")  # type: ignore[arg-type]
-    assert first.sent == second.sent == ["acme.zip", "sparkrec.zip"]
+    assert first.sent == second.sent == ["shipped-acme.zip", "shipped-sparkrec.zip"]
 
 
 def test_a_local_master_is_sent_what_its_workers_would_not_find(
@@ -290,7 +293,7 @@ def test_a_local_master_is_sent_what_its_workers_would_not_find(
     recorder.master = "local[2]"
     for name in ("acme", "sparkrec"):
         ship_module(recorder, name)  # type: ignore[arg-type]
-    assert recorder.sent == ["acme.zip"]
+    assert recorder.sent == ["shipped-acme.zip"]
 
 
 def test_workers_import_what_was_shipped(acme: Path, spark: SparkSession) -> None:
@@ -340,6 +343,42 @@ def test_spark_submit(tmp_path: Path) -> None:
     assert submit(tmp_path, [], block) == ["local[2]", "8"]
     answer = submit(tmp_path, [], {"driver.memory": "3g"})
     assert "give it as `spark-submit --driver-memory 3g`" in answer
+
+
+PLACES = """
+from sparkrec.pipeline.code import code_fingerprint
+from sparkrec.session import open_session
+
+def place(_):
+    import sparkrec.session
+    return sparkrec.session.__file__
+
+spark = open_session("check")
+print(place(0), spark.sparkContext.parallelize([0], 1).map(place).first(), code_fingerprint())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sparkrec.zip", "mine.zip"])
+def test_a_driver_that_got_sparkrec_from_py_files(tmp_path: Path, name: str) -> None:
+    """As in cluster mode, where neither driver nor executors have sparkrec installed."""
+    given = Path(module_zip("sparkrec")).rename(tmp_path / name)
+    script = tmp_path / "job.py"
+    script.write_text(PLACES)
+    stray = ("MASTER", "PYTHONPATH", "PYSPARK_DRIVER_PYTHON")
+    done = subprocess.run(
+        [str(SUBMIT), "--master", "local-cluster[1,1,1024]", "--py-files", str(given), str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in stray}
+        | {"PYSPARK_PYTHON": python_without_sparkrec(tmp_path / "env")},
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(str(given))]
+    assert len(lines) == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    driver, executor, fingerprint = lines[0].split()
+    assert driver.startswith(f"{given}/sparkrec/") and ".zip/sparkrec/" in executor
+    assert fingerprint == code_fingerprint(script)
 
 
 @pytest.mark.slow

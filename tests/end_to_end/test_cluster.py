@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
+from bare_python import python_without_sparkrec
 from cluster import Cluster
 from s3_server import S3A
 
@@ -25,18 +23,6 @@ TABLES = (
     "leave_one_out/negsample/num_negs_4",
 )
 RUN = "example/runs/dssm_bce_neg4_example"
-
-
-def python_without_sparkrec(folder: Path) -> str:
-    """An interpreter that has the packages of this one, but cannot import sparkrec."""
-    venv.create(folder, with_pip=False)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # A .pth file of the packages' folder, such as that of an editable sparkrec, is not read there.
-    (packages / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = str(folder / "bin" / "python")
-    with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run([python, "-c", "import sparkrec"], check=True, cwd=folder, stderr=PIPE)
-    return python
 
 
 @pytest.mark.slow
