@@ -1,14 +1,18 @@
 """Where a job may write: paths that can be an output, and whose output is there."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from sparkrec.errors import StorageError
-from sparkrec.io import storage
+from sparkrec.io import s3, storage
 from sparkrec.io.lease import LEASE
 from sparkrec.io.outputs import CLAIM, DEPTH, MANIFEST, RUN_ID, current_run, versions
 
 _LONGEST_NAME = 255
+# An object that never exists, and the version that it would have.
+_PROBE = "00000000-000000-000000-0000/_sparkrec.probe"
+_NO_ETAG = '"00000000000000000000000000000000"'
 
 
 def check_output(
@@ -87,6 +91,30 @@ def check_path(path: str) -> None:
         raise StorageError(f"{shown} is {what}{again}")
     if exists and not real.is_dir():
         raise StorageError(f"{shown} is a file or a device, not a folder{again}")
+
+
+def check_writable(path: str) -> None:
+    """Raise StorageError if this process has no right to write to an output path.
+
+    Nothing is left there. On S3 a small object is written on a condition that does not hold; only a
+    store without conditional writes writes it, and then it is removed.
+    """
+    if storage.is_s3(path):
+        probe = storage.join(path, _PROBE)
+        try:
+            if s3.put_if(probe, b"", _NO_ETAG):
+                storage.remove(probe)
+        except StorageError as error:
+            raise StorageError(f"output path {path} cannot be written to: {error}") from None
+        return
+    place = storage.local_path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        raise StorageError(
+            f"output path {path}: no permission to write to {place}; change its owner or mode, or "
+            "choose another output_path"
+        )
 
 
 def path_below(path: str, folder: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import StorageError
 from sparkrec.io import storage
-from sparkrec.io.output_paths import check_path
+from sparkrec.io.output_paths import check_path, check_writable
 from sparkrec.io.outputs import MANIFEST, current_run, resolve
 
 # Keys of models that a run may take from the run before it of the same output.
@@ -17,7 +17,9 @@ _MODELS = ("model_path", *_OWN_MODELS)
 
 
 def check_paths(config: Any) -> set[str]:
-    """Raise StorageError if a path has an unknown scheme, or if the output overlaps an input.
+    """Raise StorageError for an unknown scheme, an output that overlaps an input, or no right.
+
+    The right is that to write to the output; it is tried now, and not after hours of work.
 
     They overlap if they are the same folder, links resolved, or one is below the other. Raw input
     below the folder of an output is allowed, because nothing is ever read or removed there. So is a
@@ -45,6 +47,7 @@ def check_paths(config: Any) -> set[str]:
                 f"output_path {config.output_path} {found} {key}: {path}; a job does not write "
                 "where it reads, so choose another output_path"
             )
+    check_writable(config.output_path)
     return set(folders.values())
 
 

@@ -21,9 +21,10 @@ from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
 from sparkrec.read_errors import explain
 from sparkrec.scratch import sweep_scratch_folders
-from sparkrec.session import is_local, local_cores
+from sparkrec.session import is_local
 from sparkrec.shipping import module_zip
 from sparkrec.training.checkpoint import Progress
+from sparkrec.training.cluster import what_each_gets
 from sparkrec.training.failures import REPORT, TrainersOutput, port_was_taken, what_failed
 from sparkrec.training.loop import FINAL_STATE, Rank, train
 from sparkrec.training.spec import TrainingSpec
@@ -50,6 +51,7 @@ def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
     storage.remove(storage.join(spec.checkpoint_path, _ERRORS))
     from pyspark.ml.torch.distributor import TorchDistributor
 
+    log.info("training processes on the executors: %s", what_each_gets(spark, spec))
     distributor = TorchDistributor(
         num_processes=workers, local_mode=False, use_gpu=spec.training.use_gpu
     )
@@ -67,77 +69,6 @@ def run_training(spark: SparkSession, spec: TrainingSpec) -> Progress:
             raise TrainingError(what_failed(workers, text, _reports(spec))) from error
     final = storage.read_json(storage.join(spec.checkpoint_path, FINAL_STATE))
     return Progress(**final["progress"])
-
-
-def check_cluster(spark: SparkSession, workers: int, use_gpu: bool, work_path: str) -> None:
-    """Raise TrainingError, before anything is started, if the training cannot run here.
-
-    Parameters
-    ----------
-    work_path
-        Where the training processes write checkpoints. If it is on S3, an executor is asked whether
-        it can read it.
-    """
-    if workers == 1 and is_local(spark):
-        if use_gpu:
-            _check_device()
-        return
-    _check_slots(spark.sparkContext.master or "", workers)
-    conf = spark.sparkContext.getConf()
-    if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
-        raise TrainingError(
-            "training on executors is a barrier stage, which Spark does not run while "
-            "spark.dynamicAllocation.enabled is true; give `--conf "
-            "spark.dynamicAllocation.enabled=false --num-executors <number>` to spark-submit"
-        )
-    if use_gpu and int(float(conf.get("spark.task.resource.gpu.amount", "0"))) < 1:
-        raise TrainingError(
-            "training.use_gpu is true, but spark.task.resource.gpu.amount is not set, so that "
-            "Spark gives no GPU to a task; give `--conf spark.executor.resource.gpu.amount=1 "
-            "--conf spark.task.resource.gpu.amount=1 --conf "
-            "spark.executor.resource.gpu.discoveryScript=<script>` to spark-submit"
-        )
-    if storage.is_s3(work_path):
-        asked = spark.sparkContext.parallelize([work_path], 1).map(_why_unreadable)
-        if (reason := asked.collect()[0]) is not None:
-            raise TrainingError(
-                f"executors cannot reach {reason}; they need credentials of their own, such as a "
-                "role of the machine, or the variables of the driver as "
-                "spark.executorEnv.AWS_ACCESS_KEY_ID and so on in spark-defaults.conf"
-            )
-
-
-def _check_device() -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise TrainingError(
-            "training.use_gpu is true, but Torch finds no CUDA device on this machine; set it to "
-            "false, or install a CUDA build of Torch"
-        )
-
-
-def _check_slots(master: str, workers: int) -> None:
-    slots = local_cores(master)
-    if slots is None and master.startswith("local-cluster"):
-        executors, cores, _ = master.partition("[")[2].rstrip("]").split(",")
-        slots = int(executors) * int(cores)
-    # Executors of another cluster may still register. The barrier scheduler checks this itself
-    # within seconds.
-    if slots is not None and slots < workers:
-        raise TrainingError(
-            f"training.workers is {workers}, but {master} has {slots} slots; lower "
-            f"training.workers, or run with a larger master"
-        )
-
-
-def _why_unreadable(path: str) -> str | None:
-    """Why this process cannot list an S3 path, or None if it can."""
-    try:
-        storage.exists(path)
-    except StorageError as error:
-        return str(error)
-    return None
 
 
 def _packages(spec: TrainingSpec) -> dict[str, bytes]:
@@ -199,15 +130,19 @@ def run_rank(spec: TrainingSpec) -> None:
             dist.all_gather_object(hosts, socket.gethostname())
             here = hosts.count(socket.gethostname())
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
+        log.info(
+            "rank %d of %d on %s: %s through %s",
+            rank,
+            world,
+            socket.gethostname(),
+            torch.cuda.get_device_name(device) if use_gpu else f"{torch.get_num_threads()} threads",
+            dist.get_backend(),
+        )
         train(spec, Rank(rank, world, device))
         dist.barrier()
     except BaseException as error:
-        report = {
-            "rank": rank,
-            "host": socket.gethostname(),
-            "error": explain(error) or _one_line(error),
-        }
-        report |= {"kind": type(error).__name__, "trace": traceback.format_exc()}
+        report = {"rank": rank, "host": socket.gethostname(), "kind": type(error).__name__}
+        report |= {"error": explain(error) or _one_line(error), "trace": traceback.format_exc()}
         # TorchDistributor adds the last lines of the output to the error of the task. That error
         # comes back from one process; the files come from all of them, if they can be written.
         log.error("%s%s", REPORT, json.dumps({**report, "trace": ""}))

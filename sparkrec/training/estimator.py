@@ -50,7 +50,8 @@ from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
-from sparkrec.training.distributed import check_cluster, run_training
+from sparkrec.training.cluster import check_cluster
+from sparkrec.training.distributed import run_training
 from sparkrec.training.loop import FINAL
 from sparkrec.training.settings import Loss, Training, require_compatible
 from sparkrec.training.spec import TrainingSpec

@@ -2,13 +2,18 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from sparkrec.io import storage
 from sparkrec.io.outputs import MANIFEST, is_published, resolve
+from sparkrec.io.s3 import _client as s3_client
+from sparkrec.pipeline import cli
 
 # ------------------------------------------------------------------------------- before Spark
 
@@ -102,6 +107,63 @@ def test_a_master_that_spark_does_not_know(
     )
     assert line.startswith("Spark does not start with spark.master=locl: [JAVA_GATEWAY_EXITED]")
     assert line.endswith("What Java said stands above.")
+
+
+class ReadOnly(BaseHTTPRequestHandler):
+    """An S3 server with an empty bucket, which refuses every write."""
+
+    writes: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        listing = "?" in self.path
+        code = "<ListBucketResult/>" if listing else "<Error><Code>NoSuchKey</Code></Error>"
+        self._answer(200 if listing else 404, code)
+
+    def do_HEAD(self) -> None:
+        self._answer(404, "")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.writes.append(self.path)
+        self._answer(403, "<Error><Code>AccessDenied</Code></Error>")
+
+    def _answer(self, status: int, body: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("job", ["global_hot", "dssm", "match_dataset"])
+def test_no_right_to_write_to_s3_is_found_before_the_work(
+    inside: Callable[..., str], monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("the job has begun")
+
+    monkeypatch.setattr(cli, "open_session", opened)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ReadOnly)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    s3_client.cache_clear()
+    ReadOnly.writes.clear()
+    line = inside(job, "output_path=s3://bucket/out")
+    assert line.startswith("output path s3://bucket/out cannot be written to: s3://bucket/out/")
+    assert line.endswith(
+        "the credentials do not allow PutObject here; change the policy of the bucket or of the "
+        "user"
+    )
+    assert len(ReadOnly.writes) == 1
+    s3_client.cache_clear()
+    server.shutdown()
+    server.server_close()
 
 
 # ------------------------------------------------------------------------------- on Spark

@@ -1,5 +1,7 @@
 """No job writes where it reads: which overlaps of output and input are refused, before any work."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 from sparkrec.config.load import load_config
 from sparkrec.datasets.tables import PrepareOwn
 from sparkrec.errors import StorageError
+from sparkrec.io import s3 as s3_storage
 from sparkrec.io import storage
+from sparkrec.io.output_paths import check_writable
 from sparkrec.io.outputs import resolve
 from sparkrec.io.publishing import part, publish
 from sparkrec.pipeline.paths import check_paths, input_bytes, input_paths
@@ -156,3 +160,37 @@ def test_which_paths_are_inputs(root: Path) -> None:
         "input.events": f"{root}/split/train",
         "model_path": f"{root}/run/model",
     }
+
+
+def test_a_folder_without_the_right_to_write(root: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        job = config(root, SPLIT, f"output_path={folder}/new/out")
+        as_root = os.geteuid() == 0
+        if as_root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(StorageError) as caught:
+                check_writable(job.output_path)
+        finally:
+            if as_root:
+                os.seteuid(0)
+        assert str(caught.value) == (
+            f"output path {folder}/new/out: no permission to write to {folder}; change its owner "
+            "or mode, or choose another output_path"
+        )
+        assert list(Path(folder).iterdir()) == []
+        Path(folder).chmod(0o755)
+        check_paths(job)
+        assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditions", [True, False])
+def test_a_prefix_that_can_be_written(
+    s3: str, root: Path, monkeypatch: pytest.MonkeyPatch, conditions: bool
+) -> None:
+    if not conditions:  # a store that knows none writes in any case
+        monkeypatch.setattr(s3_storage, "_written", lambda put, **condition: bool(put()) or True)
+    check_paths(config(root, SPLIT, f"output_path={s3}/out"))
+    assert storage.list_files(s3) == []

@@ -12,10 +12,11 @@ from pyspark.sql import SparkSession
 
 from sparkrec.errors import StorageError, TrainingError
 from sparkrec.io import storage
-from sparkrec.training import distributed
-from sparkrec.training.distributed import check_cluster, run_training
+from sparkrec.training import cluster, distributed
+from sparkrec.training.cluster import check_cluster, what_each_gets
+from sparkrec.training.distributed import run_training
 from sparkrec.training.failures import REPORT, TrainersOutput, what_failed
-from sparkrec.training.loop import FINAL_STATE
+from sparkrec.training.loop import FINAL_STATE, Rank
 
 
 def session(master: str, settings: dict[str, str]) -> Any:
@@ -40,6 +41,59 @@ def test_a_task_without_a_gpu() -> None:
     check_cluster(session("yarn", {"spark.task.resource.gpu.amount": "1"}), 2, True, "/work")
 
 
+def test_gpus_that_do_not_fit_the_processes() -> None:
+    two = {"spark.task.resource.gpu.amount": "2"}
+    with pytest.raises(TrainingError, match=r"workers is 3, but a task has 2 GPUs .* a multiple"):
+        check_cluster(session("yarn", two), 3, True, "/work")
+    check_cluster(session("yarn", two), 4, True, "/work")
+    one = {"spark.task.resource.gpu.amount": "1"}
+    with pytest.raises(TrainingError, match=r"and spark\.driver\.resource\.gpu\.amount is 0"):
+        check_cluster(session("local[2]", one), 2, True, "/work")
+    one |= {"spark.driver.resource.gpu.amount": "2"}
+    check_cluster(session("local[2]", one), 2, True, "/work")
+
+
+def test_what_each_process_gets() -> None:
+    spec: Any = SimpleNamespace(training=SimpleNamespace(workers=2, use_gpu=False))
+    assert what_each_gets(session("yarn", {}), spec).startswith("2, each with one task slot")
+    spec.training.use_gpu = True
+    told = what_each_gets(session("yarn", {"spark.task.resource.gpu.amount": "1"}), spec)
+    assert told.startswith("2, each with one GPU; a task of Spark has 1 GPU(s)")
+    assert told.endswith("nccl")
+
+
+@pytest.mark.parametrize(("use_gpu", "local_rank"), [(True, "0"), (True, "1"), (False, "1")])
+def test_device_and_backend_of_a_rank(
+    monkeypatch: pytest.MonkeyPatch, use_gpu: bool, local_rank: str
+) -> None:
+    """TorchDistributor lets a process see the GPUs of its task, one for each of its processes."""
+    calls: list[tuple[Any, ...]] = []
+    fakes = {
+        "torch.cuda.set_device": lambda device: calls.append(("device", device)),
+        "torch.cuda.get_device_name": lambda device: "a GPU",
+        "torch.set_num_threads": lambda threads: calls.append(("threads", threads)),
+        "torch.distributed.init_process_group": lambda name: calls.append(("group", name)),
+        "torch.distributed.all_gather_object": lambda hosts, own: hosts.__setitem__(0, own),
+        "torch.distributed.get_backend": lambda: "fake",
+        "torch.distributed.barrier": lambda: None,
+        "torch.distributed.is_initialized": lambda: False,
+        "sparkrec.training.distributed._end_with_launchers": lambda: None,
+        "sparkrec.training.distributed.train": lambda spec, rank: calls.append(("train", rank)),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(name, fake)
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": local_rank}.items():
+        monkeypatch.setenv(name, value)
+    spec: Any = SimpleNamespace(training=SimpleNamespace(use_gpu=use_gpu), checkpoint_path="/c")
+    distributed.run_rank(spec)
+    found = dict(calls)
+    device = f"cuda:{local_rank}" if use_gpu else "cpu"
+    assert found["train"] == Rank(3, 4, device)
+    assert found["group"] == ("nccl" if use_gpu else "gloo")
+    assert found.get("device") == (device if use_gpu else None)
+    assert ("threads" in found) is not use_gpu
+
+
 def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(TrainingError, match="Torch finds no CUDA device on this machine"):
@@ -62,13 +116,13 @@ def test_executors_that_cannot_reach_s3(
     def why(path: str) -> str:
         return f"{path}: no credentials"
 
-    monkeypatch.setattr(distributed, "_why_unreadable", why)
+    monkeypatch.setattr(cluster, "_why_unreadable", why)
     with pytest.raises(TrainingError) as caught:
         check_cluster(spark, 2, False, "s3://bucket/runs")
     message = str(caught.value)
     assert message.startswith("executors cannot reach s3://bucket/runs: no credentials; they need")
     assert "spark.executorEnv.AWS_ACCESS_KEY_ID" in message
-    monkeypatch.setattr(distributed, "_why_unreadable", lambda path: None)
+    monkeypatch.setattr(cluster, "_why_unreadable", lambda path: None)
     check_cluster(spark, 2, False, "s3://bucket/runs")
 
 
@@ -77,9 +131,9 @@ def test_why_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StorageError(f"{path}: no credentials")
 
     monkeypatch.setattr(storage, "exists", exists)
-    assert distributed._why_unreadable("s3://b/x") == "s3://b/x: no credentials"
+    assert cluster._why_unreadable("s3://b/x") == "s3://b/x: no credentials"
     monkeypatch.setattr(storage, "exists", lambda path: False)
-    assert distributed._why_unreadable("s3://b/x") is None
+    assert cluster._why_unreadable("s3://b/x") is None
 
 
 def test_an_error_that_came_back_through_spark() -> None:
