@@ -28,6 +28,8 @@ _S3A = re.compile(
     r"(?= at (?:org|com|java)\.| Caused by| Driver stacktrace|$)"
 )
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
+# Of a task that failed on an executor; on a local master the executor is `driver`.
+_EXECUTOR = re.compile(r"\(TID \d+\) \((\S+) executor (?!driver)(\w+)\)")
 _DENIED = re.compile(
     r"Errno (?:13|30)\] [\w -]+: '([^']+)'"
     r"|FileNotFoundException: (\S+) \((?:Permission denied|Read-only file system)\)"
@@ -96,7 +98,9 @@ def explain(error: BaseException) -> str | None:
         return str(file)
     full = _FULL.search(text)
     if full is not None:
-        where = f": {full[1]}" if full[1] else ""
+        executor = _EXECUTOR.search(text)
+        where = f" of executor {executor[2]} on {executor[1]}" if executor else ""
+        where += f": {full[1]}" if full[1] else ""
         return (
             f"no space left on the device{where}; free some on the disks of output_path, of "
             "spark.local.dir (by default /tmp) and of the temporary folder"

@@ -90,6 +90,16 @@ def test_a_folder_that_was_removed() -> None:
             "no space left on the device; free some",
         ),
         (
+            "Lost task 0.3 in stage 5.0 (TID 9) (10.0.0.7 executor 3): java.io.IOException: "
+            "No space left on device",
+            "no space left on the device of executor 3 on 10.0.0.7; free some",
+        ),
+        (
+            "Lost task 0.0 in stage 5.0 (TID 9) (10.0.0.7 executor driver): java.io.IOException: "
+            "No space left on device",
+            "no space left on the device; free some",
+        ),
+        (
             "OSError: [Errno 28] No space left on device: '/a/b'",
             "no space left on the device: /a/b",
         ),
