@@ -27,6 +27,8 @@ _S3A = re.compile(
     r"|\bSocketTimeoutException): (?:[\w ]+ on )?(s3a://\S+?): (.+?)"
     r"(?= at (?:org|com|java)\.| Caused by| Driver stacktrace|$)"
 )
+# The answer to a HEAD request does not say why.
+_REFUSED = re.compile(r"Status Code: 400\b|ExpiredToken|token has expired")
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
 # Of a task that failed on an executor; on a local master the executor is `driver`.
 _EXECUTOR = re.compile(r"\(TID \d+\) \((\S+) executor (?!driver)(\w+)\)")
@@ -89,10 +91,10 @@ def explain(error: BaseException) -> str | None:
     if failed is not None:
         # S3A writes the message of the AWS SDK twice.
         reason = failed[2].split(": Unable to execute HTTP request: ")[-1]
-        return (
-            f"S3 failed at {plain_path(failed[1])}: {cut(reason)}; check the endpoint "
-            "(AWS_ENDPOINT_URL) and the credentials, and run the job again"
-        )
+        mend = "check the endpoint (AWS_ENDPOINT_URL) and the credentials"
+        if _REFUSED.search(reason) is not None:
+            mend = "most often the session token has expired: get a new one"
+        return f"S3 failed at {plain_path(failed[1])}: {cut(reason)}; {mend}, and run the job again"
     file = unreadable_file(error)
     if file is not None:
         return str(file)

@@ -78,6 +78,19 @@ def test_a_folder_that_was_removed() -> None:
     assert found is not None and found.path == "/tmp/my data/t" and found.removed
 
 
+def test_keys_that_expire_while_spark_reads() -> None:
+    """S3A asks with HEAD, whose answer has no reason."""
+    text = (
+        "org.apache.hadoop.fs.s3a.AWSBadRequestException: getFileStatus on s3a://test/x/p.parquet: "
+        "com.amazonaws.services.s3.model.AmazonS3Exception: Bad Request (Service: Amazon S3; "
+        "Status Code: 400; Error Code: 400 Bad Request; Request ID: null): 400 Bad Request"
+    )
+    line = explain(RuntimeError(text))
+    assert line is not None and line.startswith("S3 failed at s3://test/x/p.parquet: ")
+    assert line.endswith("the session token has expired: get a new one, and run the job again")
+    assert unreadable_file(RuntimeError(text)) is None
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

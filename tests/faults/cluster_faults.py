@@ -134,7 +134,7 @@ def s3_fails_a_split(on: Benches) -> Iterator[Row]:
     bench, gate = in_bucket(on), place_in_bucket(on).gate
     expired = gate.when(r"GET /test/data/[^/]+/events/part", "expire")
     running = bench.start(SPLIT)
-    counts = ended(bench, SPLIT, running, r"s3://test/data/.*(expired|400)")
+    counts = ended(bench, SPLIT, running, r"S3 failed at s3://test/data/.* token has expired")
     counts["not hit"] += not expired.came.is_set()
     gate.open()
     yield SPLIT.name, "keys expire", counts
