@@ -110,6 +110,11 @@ def check_writable(path: str) -> None:
     place = storage.local_path(path).absolute()
     while not place.exists():
         place = place.parent
+    if not place.is_dir():
+        raise StorageError(
+            f"output path {path} lies below {place}, which is not a folder; choose another "
+            "output_path"
+        )
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
         raise StorageError(
             f"output path {path}: no permission to write to {place}; change its owner or mode, or "

@@ -297,7 +297,7 @@ def test_output_of_another_job(inside: Callable[..., str], root: Path) -> None:
 def test_output_below_a_file(inside: Callable[..., str], tmp_path: Path, job: str) -> None:
     (tmp_path / "file").write_text("x")
     line = inside(job, f"output_path={tmp_path}/file/run")
-    assert line.startswith(f"cannot write {tmp_path}/file/run")
+    assert line.startswith(f"output path {tmp_path}/file/run lies below {tmp_path}/file, which is")
 
 
 def test_infer_without_a_model(inside: Callable[..., str], tmp_path: Path) -> None:
