@@ -76,10 +76,11 @@ TREE ?= .
 fuzz: install
 	$(BIN)/python tests/fuzz/fuzz_run.py --cases $(CASES) --tree $(TREE) --python $(TREE)/.venv/bin/python
 
-# Jobs that are killed, or run out of disk or rights, or lose an input; prints what became of them.
+# Jobs that are killed, or run out of disk or rights, or lose an input, or whose cluster or S3 fails;
+# prints what became of them.
 KILLS ?= 100
-faults: install
-	$(BIN)/python tests/faults/harness.py --kills $(KILLS) --tree $(TREE) --python $(TREE)/.venv/bin/python
+faults: install $(S3A_JARS)
+	SPARKREC_S3A_JARS=$(S3A_JARS) $(BIN)/python tests/faults/harness.py --kills $(KILLS) --tree $(TREE) --python $(TREE)/.venv/bin/python
 
 lint: install
 	$(BIN)/ruff check .

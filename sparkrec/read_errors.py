@@ -42,6 +42,8 @@ BAD_REQUEST = (
 )
 _BAD_REQUEST = re.compile(r"(?:HTTP status|Status Code:) 400\b")
 _FULL = re.compile(r"No space left on device(?:: '([^']+)')?|Disk quota exceeded")
+# Of a task that failed on an executor; on a local master the executor is `driver`.
+_EXECUTOR = re.compile(r"\(TID \d+\) \((\S+) executor (?!driver)(\w+)\)")
 _DENIED = re.compile(
     r"Errno (?:13|30)\] [\w -]+: '([^']+)'"
     r"|FileNotFoundException: (\S+) \((?:Permission denied|Read-only file system)\)"
@@ -110,7 +112,9 @@ def explain(error: BaseException) -> str | None:
         return str(file)
     full = _FULL.search(text)
     if full is not None:
-        where = f": {full[1]}" if full[1] else ""
+        executor = _EXECUTOR.search(text)
+        where = f" of executor {executor[2]} on {executor[1]}" if executor else ""
+        where += f": {full[1]}" if full[1] else ""
         return (
             f"no space left on the device{where}; free some on the disks of output_path, of "
             "spark.local.dir (by default /tmp) and of the temporary folder"
@@ -123,7 +127,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _s3_failed(path: str, reason: str) -> str:
-    if "ExpiredToken" in reason:
+    if "ExpiredToken" in reason or "token has expired" in reason:
         return f"{path}: {TOKEN_EXPIRED}"
     if _BAD_REQUEST.search(reason) is not None:
         return f"{path}: {BAD_REQUEST}"

@@ -97,6 +97,19 @@ def test_a_folder_that_was_removed() -> None:
     assert found is not None and found.path == "/tmp/my data/t" and found.removed
 
 
+def test_keys_that_expire_while_spark_reads() -> None:
+    """S3A asks with HEAD, whose answer has no reason."""
+    text = (
+        "org.apache.hadoop.fs.s3a.AWSBadRequestException: getFileStatus on s3a://test/x/p.parquet: "
+        "com.amazonaws.services.s3.model.AmazonS3Exception: Bad Request (Service: Amazon S3; "
+        "Status Code: 400; Error Code: 400 Bad Request; Request ID: null): 400 Bad Request"
+    )
+    line = explain(RuntimeError(text))
+    assert line is not None and line.startswith("s3://test/x/p.parquet: S3 answered 400")
+    assert "it has probably expired: get new credentials, and run the job again" in line
+    assert unreadable_file(RuntimeError(text)) is None
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -106,6 +119,16 @@ def test_a_folder_that_was_removed() -> None:
         ),
         (
             "Caused by: java.io.IOException: No space left on device\n\tat java.base/sun.nio",
+            "no space left on the device; free some",
+        ),
+        (
+            "Lost task 0.3 in stage 5.0 (TID 9) (10.0.0.7 executor 3): java.io.IOException: "
+            "No space left on device",
+            "no space left on the device of executor 3 on 10.0.0.7; free some",
+        ),
+        (
+            "Lost task 0.0 in stage 5.0 (TID 9) (10.0.0.7 executor driver): java.io.IOException: "
+            "No space left on device",
             "no space left on the device; free some",
         ),
         (

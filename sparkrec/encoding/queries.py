@@ -36,7 +36,14 @@ def query_features(
         A column is in neither table and cannot be derived.
     """
     joined = join_users(queries, users, schema.used_columns, user)
-    schema.require(history_columns.given_by(joined.columns), where, used_only=True)
+    try:
+        schema.require(history_columns.given_by(joined.columns), where, used_only=True)
+    except SchemaError as error:
+        if users is not None:
+            raise
+        raise SchemaError(
+            f"{error}; no table of users was given, which may have it (input.users)"
+        ) from None
     return joined
 
 

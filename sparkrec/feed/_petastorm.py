@@ -22,6 +22,7 @@ import pyarrow.parquet
 import setuptools  # noqa: F401  petastorm imports distutils, which setuptools brings on 3.12+
 
 from sparkrec.errors import DataError
+from sparkrec.io.s3_failures import is_from_s3
 
 
 def _supply_missing_names() -> None:
@@ -104,6 +105,8 @@ def _naming(path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if is_from_s3(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"cannot read {path}: it is damaged ({reason}); write it again") from None
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from sparkrec.errors import DataError, TrainingError
 from sparkrec.feed import _petastorm
 from sparkrec.feed.prefetch import ahead
-from sparkrec.io import storage
+from sparkrec.io import s3, storage
 
 # Number of batches whose rows are sorted by length together.
 _BATCHES_SORTED = 16
@@ -107,12 +107,15 @@ class Feed:
     ------
     DataError
         There are no rows, or a file that cannot be read.
+    StorageError
+        S3 cannot be reached, or refuses.
     """
 
     def __init__(self, settings: FeedSettings) -> None:
         self.settings = settings
         filesystem, folder = storage.arrow_filesystem(settings.path)
-        groups = _petastorm.row_counts(filesystem, folder)
+        with s3.arrow_errors(settings.path):
+            groups = _petastorm.row_counts(filesystem, folder)
         if not sum(groups):
             raise DataError(f"{settings.path} has no training rows")
         shares = [_Share.of(rank, settings.world, groups) for rank in range(settings.world)]
@@ -155,31 +158,33 @@ class Feed:
         settings = self.settings
         filesystem, folder = storage.arrow_filesystem(settings.path)
         seen = 0
-        reader = _petastorm.make_batch_reader(
-            # petastorm checks the scheme even if it is given a file system; see the adapter.
-            "file:///" + quote(folder.lstrip("/")),
-            reader_pool_type="dummy",
-            # These are patterns; without the `$`, petastorm warns that `user_1` matches `user_10`.
-            schema_fields=[
-                f"{name}$"
-                for field, width in settings.fields.items()
-                for name in column_names(field, width)
-            ],
-            shuffle_row_groups=True,
-            seed=_seed32(settings.seed, epoch),
-            num_epochs=1,
-            cur_shard=self._share.shard,
-            shard_count=self._share.shards,
-            filesystem=filesystem,
-        )
-        with reader:
-            for group in reader:
-                arrays = {
-                    field: _collect(group, field, width)[self._share.start :: self._share.step]
+        with s3.arrow_errors(settings.path):
+            reader = _petastorm.make_batch_reader(
+                # petastorm checks the scheme even if it is given a file system; see the adapter.
+                "file:///" + quote(folder.lstrip("/")),
+                reader_pool_type="dummy",
+                # These are patterns; without the `$`, petastorm warns that `user_1` matches
+                # `user_10`.
+                schema_fields=[
+                    f"{name}$"
                     for field, width in settings.fields.items()
-                }
-                seen += len(next(iter(arrays.values())))
-                yield arrays
+                    for name in column_names(field, width)
+                ],
+                shuffle_row_groups=True,
+                seed=_seed32(settings.seed, epoch),
+                num_epochs=1,
+                cur_shard=self._share.shard,
+                shard_count=self._share.shards,
+                filesystem=filesystem,
+            )
+            with reader:
+                for group in reader:
+                    arrays = {
+                        field: _collect(group, field, width)[self._share.start :: self._share.step]
+                        for field, width in settings.fields.items()
+                    }
+                    seen += len(next(iter(arrays.values())))
+                    yield arrays
         if seen != self.rows:
             raise TrainingError(
                 f"petastorm read {seen} rows of {settings.path} in epoch {epoch}, but the files "

@@ -19,6 +19,8 @@ from sparkrec.io.s3_failures import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     explained,
+    explained_arrow,
+    is_from_s3,
     repeat_failed_requests,
     with_reason,
 )
@@ -83,6 +85,17 @@ def arrow_filesystem() -> pyarrow.fs.S3FileSystem:
     if region:
         options["region"] = region
     return pyarrow.fs.S3FileSystem(**options)
+
+
+@contextmanager
+def arrow_errors(path: str) -> Iterator[None]:
+    """Translate the errors of pyarrow to StorageError, if they are S3's; the path may be local."""
+    try:
+        yield
+    except OSError as error:
+        if not is_from_s3(error):
+            raise
+        raise StorageError(f"{path}: {explained_arrow(error, split(path)[0])}") from error
 
 
 def objects_with_prefix(path: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """When S3 fails: how long requests are repeated, and what the user reads in the end."""
 
 import random
+import re
 import threading
 import time
 from typing import Any
@@ -20,6 +21,12 @@ _STARTED = "sparkrec_started"
 # Set while S3 has been given up: requests are then tried once. A job that ends because S3 is gone
 # still has a lease to release and files to remove, and would wait for each.
 _given_up = threading.Event()
+
+# As pyarrow words it.
+_ARROW = re.compile(
+    r"AWS Error (?P<kind>\w+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) "
+    r"operation: (?:.*\bExceptionName: (?P<code>\w+))?(?P<text>.*)"
+)
 
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
@@ -110,9 +117,32 @@ def explained(error: Exception, bucket: str) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return f"no credentials for S3; {_CREDENTIALS}"
     if isinstance(error, ConnectionError | HTTPClientError):
-        return f"S3 cannot be reached ({text}); look at AWS_ENDPOINT_URL and the network"
+        return _unreachable(text)
     if isinstance(error, ClientError):
         meaning = _EXPLAINED.get(str(error.response.get("Error", {}).get("Code")))
         if meaning is not None:
             return meaning.format(bucket=bucket, operation=error.operation_name)
     return text
+
+
+def is_from_s3(error: Exception) -> bool:
+    """Whether an error of pyarrow says that a request to S3 failed."""
+    return _ARROW.search(" ".join(str(error).split())) is not None
+
+
+def explained_arrow(error: Exception, bucket: str) -> str:
+    """What a request of pyarrow that failed means, in one line, and how to mend it."""
+    text = " ".join(str(error).split())
+    found = _ARROW.search(text)
+    if found is None:
+        return text
+    if found["kind"] == "NETWORK_CONNECTION":
+        return _unreachable(found["text"].partition("; Details")[0])
+    meaning = _EXPLAINED.get(found["code"] or found["status"])
+    if meaning is None:
+        return found[0]
+    return meaning.format(bucket=bucket, operation=found["operation"])
+
+
+def _unreachable(reason: str) -> str:
+    return f"S3 cannot be reached ({reason}); look at AWS_ENDPOINT_URL and the network"

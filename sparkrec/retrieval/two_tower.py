@@ -54,7 +54,7 @@ class TwoTowerModel(RetrievalModel):
         """Join the features of `users`."""
         schema, user = self.parts.user_encoder.schema, self.columns.user
         return query_features(
-            queries, self.users, schema, user, self._history_columns(), "the queries"
+            queries, self.users, schema, user, self._history_columns(), "the table of queries"
         )
 
     def _history_columns(self) -> HistoryColumns:

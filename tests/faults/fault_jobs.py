@@ -3,15 +3,9 @@
 import csv
 import hashlib
 import json
-import os
 import random
-import re
-import signal
-import subprocess
-import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -44,7 +38,12 @@ input: {train: "${ROOT}/data/split/train", test: "${ROOT}/data/split/test"}
 schema: {path: "${ROOT}/schema"}
 model: {max_len: 10, hidden: [8], embedding_dim: 8}
 loss: {name: softmax, negatives: all, temperature: 1}
-training: {epochs: 3, batch_size: 64, early_stopping: null, save_checkpoint_interval: 1}
+training:
+  epochs: ${EPOCHS}
+  workers: ${WORKERS}
+  batch_size: 64
+  early_stopping: null
+  save_checkpoint_interval: 1
 evaluation: {protocol: last_3, rating_above: null}
 output_path: ${ROOT}/data/runs/gru4rec
 """,
@@ -56,16 +55,6 @@ k: 10
 output_path: ${ROOT}/data/answers
 """,
 }
-_RUN_ID = re.compile(r"\d{8}-\d{6}-")
-_TEMPORARY = re.compile(r"staging|replaced|\.tmp|_sparkrec\.(writing|claim|lease)")
-
-SPARK = """\
-spark:
-  master: local[2]
-  ui.enabled: false
-  sql.shuffle.partitions: 2
-  driver.extraJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""
 
 
 @dataclass(frozen=True)
@@ -150,128 +139,3 @@ def _rows(table: Path) -> list[str] | str:
                 json.dumps(row, default=str) for row in pq.ParquetFile(file).read().to_pylist()
             ]
     return sorted(rows)
-
-
-@dataclass
-class Running:
-    """A job that runs as a process of its own."""
-
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    mark: str
-    started: float = field(default_factory=monotonic)
-
-    def wait(self, limit: float = 300) -> int:
-        """The exit code; a job that takes longer is killed."""
-        try:
-            return self.process.wait(limit)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return -signal.SIGKILL
-
-    def kill(self) -> None:
-        """`kill -9` of the job, and of what is left of it ten seconds later."""
-        self.process.kill()
-        self.process.wait()
-        self.left(10, end=True)
-
-    def left(self, seconds: float, end: bool = False) -> int:
-        """How many processes of the job live on after so many seconds (and end them)."""
-        until = monotonic() + seconds
-        while (alive := self._alive()) and monotonic() < until:
-            sleep(0.05)
-        if end:
-            for pid in alive:
-                os.kill(pid, signal.SIGKILL)
-        return len(alive)
-
-    def _alive(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                marked = entry.name.isdigit() and self.mark in (entry / "environ").read_text(
-                    errors="replace"
-                )
-                if marked and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
-
-    @property
-    def printed(self) -> str:
-        """What the job printed so far."""
-        return self.log.read_text(errors="replace")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where jobs run: a source tree, its interpreter, and folders of their own.
-
-    Attributes
-    ----------
-    base
-        Holds `root` (the data), `tmp` (temporary files) and the logs.
-    """
-
-    tree: Path
-    python: Path
-    base: Path
-
-    @property
-    def root(self) -> Path:
-        return self.base / "root"
-
-    @property
-    def temporary(self) -> Path:
-        return self.base / "tmp"
-
-    def start(self, job: Job, *sets: str, **environ: str) -> Running:
-        """Start a job with these settings."""
-        conf = self.base / f"{job.name}.yaml"
-        if not conf.exists():
-            conf.write_text(CONFS[job.name] + SPARK)
-        self.temporary.mkdir(exist_ok=True)
-        mark = uuid.uuid4().hex
-        log = self.base / f"log-{mark}"
-        overrides = [part for one in sets for part in ("--set", one)]
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [
-                    str(self.python),
-                    str(self.tree / "jobs" / f"{job.name}.py"),
-                    *("--conf", str(conf), *overrides),
-                ],
-                env={
-                    **os.environ,
-                    "ROOT": str(self.root),
-                    "TMPDIR": str(self.temporary),
-                    "SPARK_LOCAL_DIRS": str(self.temporary),
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": str(self.tree),
-                    "FAULTS_MARK": mark,
-                    **environ,
-                },
-                cwd=self.base,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        return Running(process, log, mark)
-
-    def content(self, job: Job) -> str:
-        """What the job's output holds now."""
-        return content(self.root / job.output, job)
-
-    def leftovers(self) -> list[str]:
-        """Temporary files of ours: beside outputs, in them, and in the temporary folder."""
-        found = [p for p in self.root.rglob("*") if _TEMPORARY.search(p.name)]
-        # Versions of an output that were not finished.
-        found += [
-            p
-            for p in self.root.rglob("*")
-            if _RUN_ID.match(p.name) and p.is_dir() and not (p / MANIFEST).is_file()
-        ]
-        found += self.temporary.glob("sparkrec-*")
-        return [str(path.relative_to(self.base)) for path in found]

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_jobs import JOBS, Job, Place
-from harness import COLUMNS, FAULTS, MOUNTING, REPO, Bench, can_mount, killed_at, table
+from bench import BAD, Bench, table
+from disks import can_mount
+from fault_jobs import JOBS, Job
+from harness import FAULTS, MOUNTING, REPO, killed_at
+from places import Place
 
 pytestmark = pytest.mark.slow
-
-BAD = COLUMNS[COLUMNS.index("lost") :]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The feed: every row once an epoch, the same batches for the same seed, and loud failures."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
+from s3_gate import Gate
 from torch import Tensor
 
-from sparkrec.errors import DataError, TrainingError
+from sparkrec.errors import DataError, StorageError, TrainingError
 from sparkrec.feed import _petastorm, feed
 from sparkrec.feed.feed import Feed, FeedSettings, column_names
+from sparkrec.io import storage
 
 FIELDS = {"user": 2, "item": 0, "negatives": 11}
 UNCACHED = 0
@@ -234,6 +237,20 @@ def test_fewer_rows_than_ranks(tmp_path: Path) -> None:
     path = write(tmp_path / "two", [1, 1])
     feeds = [Feed(settings(path, rank=rank, world=5)) for rank in range(5)]
     assert [rows_of(run(source, 1)) for source in feeds] == [[0], [1], [0], [1], [0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", [False, True])
+def test_keys_that_expire(path: str, s3: str, begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file does not count as damaged."""
+    storage.copy_folder(path, f"{s3}/rows")
+    with Gate(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+        source = Feed(settings(f"{s3}/rows")) if begun else None
+        fault = gate.when("(GET|HEAD) /test/.*rows", "expire")
+        with pytest.raises(StorageError, match=f"^{s3}/rows: .*session token.* expired.* get new"):
+            list((source or Feed(settings(f"{s3}/rows"))).epoch(1))
+        assert fault.came.is_set()
 
 
 def test_no_rows(tmp_path: Path) -> None:

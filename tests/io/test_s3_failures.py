@@ -145,6 +145,37 @@ def test_errors_are_explained(code: str, line: str) -> None:
         raise error
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "When reading information for key 'x' in bucket 'events': AWS Error NETWORK_CONNECTION "
+            "during HeadObject operation: curlCode: 7, Could not connect to server; Details: ...",
+            r"S3 cannot be reached \(curlCode: 7, Could not connect to server\); look at AWS_ENDPO",
+        ),
+        (
+            "When reading information for key 'x' in bucket 'events': AWS Error UNKNOWN (HTTP "
+            "status 400) during HeadObject operation: No response body.",
+            "S3 answered 400 without a reason; .* it has probably expired: get new credentials",
+        ),
+        (
+            "AWS Error UNKNOWN (HTTP status 400) during ListObjectsV2 operation: Unable to parse "
+            "ExceptionName: ExpiredToken Message: The provided token has expired.",
+            "the session token has expired; get new credentials",
+        ),
+        ("AWS Error SLOW_DOWN during GetObject operation: no", "AWS Error SLOW_DOWN during GetOb"),
+    ],
+)
+def test_errors_of_pyarrow_are_explained(text: str, line: str) -> None:
+    with (
+        pytest.raises(StorageError, match=rf"^s3://events/x: {line}"),
+        s3.arrow_errors("s3://events/x"),
+    ):
+        raise OSError(text)
+    with pytest.raises(FileNotFoundError), s3.arrow_errors("s3://events/x"):
+        raise FileNotFoundError("x")
+
+
 def test_no_credentials() -> None:
     message = "^s3://events/x: no credentials for S3; set AWS_ACCESS_KEY_ID"
     with pytest.raises(StorageError, match=message), s3.errors("s3://events/x"):

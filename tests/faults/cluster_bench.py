@@ -1,0 +1,153 @@
+"""Jobs on a cluster, with their data on a disk or on S3, and what is counted after a fault."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import psutil
+from bench import Bench
+from cluster import Cluster
+from fault_jobs import JOBS, Job
+from layouts import MANIFEST
+from places import InBucket, OnCluster, Place, Running
+from processes import wait_until
+from s3_gate import Gate
+from s3_server import ENVIRONMENT, s3_server
+
+SPLIT = next(job for job in JOBS if job.name == "match_dataset")
+TRAINING = next(job for job in JOBS if job.name == "gru4rec")
+RESUME = "training.resume=true"
+
+
+@dataclass(frozen=True)
+class Benches:
+    """The jobs on a cluster, with their data on a disk and, given the jars of S3A, on S3."""
+
+    disk: Bench
+    bucket: Bench | None
+
+
+@contextmanager
+def benches(tree: Path, python: Path, base: Path) -> Iterator[Benches]:
+    """A cluster, an S3 server, and outputs to be replaced."""
+    jars = jars_of_s3a()
+    with ExitStack() as stack:
+        server = stack.enter_context(s3_server())
+        gate = stack.enter_context(Gate(int(server.rpartition(":")[2])))
+        env = {**ENVIRONMENT, "AWS_ENDPOINT_URL": gate.url}
+        cluster = stack.enter_context(Cluster(base / "cluster", env=env))
+        on_cluster = OnCluster(tree, python, base / "disk", cluster)
+        inputs = Place(tree, python, base / "inputs")
+        disk = Bench(on_cluster, [SPLIT, TRAINING], made_in=inputs)
+        bucket = None
+        if jars:
+            names = ",".join(map(str, jars))
+            in_bucket = InBucket(tree, python, base / "bucket", cluster, server, gate, names)
+            bucket = disk.moved(in_bucket)
+        yield Benches(disk, bucket)
+
+
+def on_cluster(bench: Bench) -> OnCluster:
+    """The place of a bench on the cluster."""
+    assert isinstance(bench.place, OnCluster)
+    return bench.place
+
+
+def in_bucket(on: Benches) -> Bench:
+    """The bench whose data are on S3."""
+    assert on.bucket is not None
+    return on.bucket
+
+
+def place_in_bucket(on: Benches) -> InBucket:
+    """The place of the bench whose data are on S3."""
+    place = in_bucket(on).place
+    assert isinstance(place, InBucket)
+    return place
+
+
+def ended(bench: Bench, job: Job, running: Running, line: str | None) -> Counter[str]:
+    """Wait for the end of a disturbed run, which must be success (None) or this error."""
+    code = running.wait()
+    counts = bench.look(job, running, code) + said(running, code, line)
+    return counts + left_running(bench, running)
+
+
+def said(running: Running, code: int, line: str | None) -> Counter[str]:
+    """Whether a run ended with success (None), or with an error that the pattern is found in."""
+    errors = running.errors
+    as_wanted = code == 0 if line is None else code == 1 and re.search(line, " ".join(errors))
+    if not as_wanted:
+        print(f"ended with {code}: {errors or running.printed[-2000:]}", flush=True)
+    elif errors:
+        print(errors[0], flush=True)
+    return Counter({"other end": int(not as_wanted)})
+
+
+def left_running(bench: Bench, running: Running, of_cluster: bool = True) -> Counter[str]:
+    """Whether processes of the run live on after it has ended, on the cluster as well."""
+    alive = running.left(10, end=True)
+    found = on_cluster(bench).cluster.left(15) if of_cluster else []
+    for process in found:
+        print(f"left: {process.pid} {' '.join(process.cmdline())[:200]}", flush=True)
+        process.kill()
+    return Counter({"alive": int(bool(alive or found))})
+
+
+def nothing_left(bench: Bench) -> Counter[str]:
+    """Whether files are left, after a run that succeeded."""
+    left = bench.place.leftovers()
+    if left:
+        print(f"left {left[:3]}", flush=True)
+    return Counter({"leftovers": int(bool(left))})
+
+
+def resumed(bench: Bench) -> Counter[str]:
+    """A run that resumes, and is to make what an undisturbed run makes."""
+    running = bench.start(TRAINING, RESUME)
+    counts = ended(bench, TRAINING, running, None)
+    counts["rerun fails"] += bench.place.content(TRAINING) != bench.new[TRAINING.name]
+    counts["other end"] += "resuming after epoch" not in running.printed
+    return counts
+
+
+def in_training(bench: Bench, running: Running) -> list[psutil.Process]:
+    """Wait until all training processes have started."""
+    trainers: list[psutil.Process] = []
+
+    def started() -> bool:
+        trainers[:] = on_cluster(bench).cluster.trainers()
+        return len(trainers) == 2 or running.process.poll() is not None
+
+    wait_until(started, "the training processes have started", 120)
+    return trainers
+
+
+def after_checkpoint(bench: Bench, running: Running, act: Callable[[], Any]) -> bool:
+    """Do something once the training has written another checkpoint; returns whether it was so."""
+    output = bench.place.root / TRAINING.output
+
+    def newest() -> str:
+        return max(
+            (p.parent.name for p in output.glob(f"*/work/*/*-epoch-*/{MANIFEST}")), default=""
+        )
+
+    before = newest()
+    while running.process.poll() is None:
+        if newest() > before:
+            act()
+            return True
+        sleep(0.005)
+    return False
+
+
+def jars_of_s3a() -> list[Path]:
+    """The jars in the folder that SPARKREC_S3A_JARS names."""
+    folder = os.environ.get("SPARKREC_S3A_JARS")
+    return sorted(Path(folder).glob("*.jar")) if folder else []
