@@ -50,7 +50,7 @@ def executor_killed(on: Benches) -> Iterator[Row]:
                     if executor.ppid() == worker:
                         executor.kill()
                         hit = True
-    counts = ended(bench, SPLIT, running, None) + bench.look(SPLIT, running)
+    counts = ended(bench, SPLIT, running, None)
     events = place.happened()
     removed = [event for event in events if event["Event"] == "SparkListenerExecutorRemoved"]
     again = [
