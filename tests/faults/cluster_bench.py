@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -27,49 +28,63 @@ RESUME = "training.resume=true"
 
 @dataclass(frozen=True)
 class Benches:
-    """The jobs on a cluster, with their data on a disk and, given the jars of S3A, on S3."""
+    """Jobs on a cluster, with their data on a disk and, given the jars of S3A, on S3.
 
-    disk: Bench
-    bucket: Bench | None
+    Attributes
+    ----------
+    inputs
+        Where the old outputs are made.
+    on_disk, in_bucket
+        Where they are replaced.
+    """
+
+    inputs: Place
+    on_disk: OnCluster
+    in_bucket: InBucket | None
+
+    @cached_property
+    def disk(self) -> Bench:
+        """The jobs with their data on a disk; they are run first to make what they have to make."""
+        return Bench(self.on_disk, [SPLIT, TRAINING], made_in=self.inputs)
+
+    @cached_property
+    def bucket(self) -> Bench:
+        """The same jobs with their data on S3."""
+        return self.disk.moved(self.s3)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster."""
+        return self.on_disk.cluster
+
+    @property
+    def s3(self) -> InBucket:
+        """The place with its data on S3, which must be there."""
+        assert self.in_bucket is not None
+        return self.in_bucket
 
 
 @contextmanager
 def benches(tree: Path, python: Path, base: Path) -> Iterator[Benches]:
     """A cluster, an S3 server, and outputs to be replaced."""
-    jars = jars_of_s3a()
     with ExitStack() as stack:
         server = stack.enter_context(s3_server())
         gate = stack.enter_context(Gate(int(server.rpartition(":")[2])))
         env = {**ENVIRONMENT, "AWS_ENDPOINT_URL": gate.url}
         cluster = stack.enter_context(Cluster(base / "cluster", env=env))
-        on_cluster = OnCluster(tree, python, base / "disk", cluster)
-        inputs = Place(tree, python, base / "inputs")
-        disk = Bench(on_cluster, [SPLIT, TRAINING], made_in=inputs)
-        bucket = None
-        if jars:
-            names = ",".join(map(str, jars))
-            in_bucket = InBucket(tree, python, base / "bucket", cluster, server, gate, names)
-            bucket = disk.moved(in_bucket)
-        yield Benches(disk, bucket)
+        jars = ",".join(map(str, jars_of_s3a()))
+        in_bucket = InBucket(tree, python, base / "bucket", cluster, server, gate, jars)
+        yield Benches(
+            Place(tree, python, base / "inputs"),
+            OnCluster(tree, python, base / "disk", cluster),
+            in_bucket if jars else None,
+        )
 
 
 def on_cluster(bench: Bench) -> OnCluster:
     """The place of a bench on the cluster."""
     assert isinstance(bench.place, OnCluster)
     return bench.place
-
-
-def in_bucket(on: Benches) -> Bench:
-    """The bench whose data are on S3."""
-    assert on.bucket is not None
-    return on.bucket
-
-
-def place_in_bucket(on: Benches) -> InBucket:
-    """The place of the bench whose data are on S3."""
-    place = in_bucket(on).place
-    assert isinstance(place, InBucket)
-    return place
 
 
 def ended(bench: Bench, job: Job, running: Running, line: str | None) -> Counter[str]:

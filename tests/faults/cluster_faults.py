@@ -19,13 +19,10 @@ from cluster_bench import (
     Benches,
     after_checkpoint,
     ended,
-    in_bucket,
     in_training,
     jars_of_s3a,
     left_running,
     nothing_left,
-    on_cluster,
-    place_in_bucket,
     resumed,
     said,
 )
@@ -41,7 +38,7 @@ Row = tuple[str, str, Counter[str]]
 
 def executor_killed(on: Benches) -> Iterator[Row]:
     """`kill -9` of an executor when it has written the first file of a shuffle."""
-    bench, place = on.disk, on_cluster(on.disk)
+    bench, place = on.disk, on.on_disk
     running = bench.start(SPLIT)
     hit = False
     while not hit and running.process.poll() is None:
@@ -53,7 +50,7 @@ def executor_killed(on: Benches) -> Iterator[Row]:
                     if executor.ppid() == worker:
                         executor.kill()
                         hit = True
-    counts = ended(bench, SPLIT, running, None) + bench.look(SPLIT, running)
+    counts = ended(bench, SPLIT, running, None)
     events = place.happened()
     removed = [event for event in events if event["Event"] == "SparkListenerExecutorRemoved"]
     again = [
@@ -68,7 +65,7 @@ def executor_killed(on: Benches) -> Iterator[Row]:
 
 def training_processes_killed(on: Benches) -> Iterator[Row]:
     """`kill -9` of a trainer, of a launcher and of the driver; each next run resumes."""
-    bench, cluster = on.disk, on_cluster(on.disk).cluster
+    bench, cluster = on.disk, on.cluster
     line = r"training process.*; set training\.resume: true"
 
     running = bench.start(TRAINING)
@@ -97,7 +94,7 @@ def training_processes_killed(on: Benches) -> Iterator[Row]:
 
 def worker_without_room(on: Benches) -> Iterator[Row]:
     """One of the workers has no room for what Spark shuffles."""
-    bench, cluster = on.disk, on_cluster(on.disk).cluster
+    bench, cluster = on.disk, on.cluster
     cluster.wait_idle()
     with small_disk(cluster.worker_folder(0) / "local", 16):
         running = bench.start(SPLIT)
@@ -131,7 +128,7 @@ def rank_without_rows(on: Benches) -> Iterator[Row]:
 
 def s3_fails_a_split(on: Benches) -> Iterator[Row]:
     """Keys expire while Spark reads; S3 refuses for 20 seconds then, and again at the end."""
-    bench, gate = in_bucket(on), place_in_bucket(on).gate
+    bench, gate = on.bucket, on.s3.gate
     expired = gate.when(r"GET /test/data/[^/]+/events/part", "expire")
     running = bench.start(SPLIT)
     counts = ended(bench, SPLIT, running, r"S3 failed at s3://test/data/.* token has expired")
@@ -150,7 +147,7 @@ def s3_fails_a_split(on: Benches) -> Iterator[Row]:
 
 def s3_fails_a_training(on: Benches) -> Iterator[Row]:
     """Keys expire; S3 is gone for good; S3 refuses for 20 s. Each next run resumes."""
-    bench, gate = in_bucket(on), place_in_bucket(on).gate
+    bench, gate = on.bucket, on.s3.gate
     expired = gate.when(r"PUT .*-epoch-0003/weights", "expire")
     running = bench.start(TRAINING)
     counts = ended(bench, TRAINING, running, r"s3://test/.*session token.* expired")
@@ -179,7 +176,7 @@ def s3_fails_a_training(on: Benches) -> Iterator[Row]:
 
 def two_drivers(on: Benches) -> Iterator[Row]:
     """A second driver, while the first one has begun to write the same output on S3."""
-    bench, place = in_bucket(on), place_in_bucket(on)
+    bench, place = on.bucket, on.s3
     one_core = f"spark={json.dumps({**place.spark(), 'cores.max': 1})}"
     asked = len(place.gate.requests)
     first = bench.start(SPLIT, one_core)
@@ -228,7 +225,7 @@ def why_not(scenario: str) -> str | None:
 
 def run(scenario: str, on: Benches) -> dict[tuple[str, str], Counter[str]]:
     """The counts of a scenario by job and fault; the old outputs are there again afterwards."""
-    bench = in_bucket(on) if scenario in _ON_S3 else on.disk
+    bench = on.bucket if scenario in _ON_S3 else on.disk
     try:
         return {(job, fault): counts for job, fault, counts in SCENARIOS[scenario](on)}
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from bench import BAD, table
-from cluster_bench import Benches, benches, on_cluster, place_in_bucket
+from cluster_bench import Benches, benches
 from cluster_faults import SCENARIOS, run, why_not
 from harness import REPO
 from layouts import MANIFEST, resolve
@@ -71,12 +71,12 @@ spark.stop()
 
 def test_speculative_and_repeated_tasks_do_not_write_twice(on: Benches, tmp_path: Path) -> None:
     """A task that is run a second time beside the first, and one that fails when it has written."""
-    place = on_cluster(on.disk)
+    place = on.on_disk
     disk, hits = tmp_path / "out", tmp_path / "hits"
     hits.mkdir()
     tables = {str(disk / fault): fault for fault in ("slow", "fails")}
-    if on.bucket is not None:
-        place = place_in_bucket(on)
+    if on.in_bucket is not None:
+        place = on.in_bucket
         tables["s3://test/out/fails"] = "fails"
     settings = {
         **place.spark(),

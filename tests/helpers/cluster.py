@@ -106,11 +106,14 @@ class Cluster:
         own = self.worker_folder(number)
         for name in ("work", "local", "tmp"):
             (own / name).mkdir(parents=True, exist_ok=True)
+        # An address of its own: Spark runs no task a second time on the host that already runs it.
+        host = f"127.0.0.{number + 1}"
         self._workers[number] = self._start(
             f"worker-{number}",
             _WORKER,
-            *("--host", "127.0.0.1", "--webui-port", "0", "--work-dir", str(own / "work")),
+            *("--host", host, "--webui-port", "0", "--work-dir", str(own / "work")),
             *("--cores", str(self.cores), "--memory", self.memory, self.url),
+            SPARK_LOCAL_IP=host,
             SPARK_LOCAL_DIRS=str(own / "local"),
             TMPDIR=str(own / "tmp"),
         )
