@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from in_session import JOBS
+from s3a_jars import jars_of_s3a
 
 REPO = Path(__file__).parents[2]
 
@@ -97,9 +98,8 @@ def command() -> Callable[..., None]:
 
 @pytest.fixture
 def jars() -> str:
-    """The jars in the folder that SPARKREC_S3A_JARS names, as `spark.jars` wants them."""
-    folder = os.environ.get("SPARKREC_S3A_JARS")
-    found = sorted(map(str, Path(folder).glob("*.jar"))) if folder else []
+    """The jars of S3A, as `spark.jars` wants them."""
+    found = jars_of_s3a()
     if not found:
         pytest.skip("SPARKREC_S3A_JARS does not name a folder with the jars of hadoop-aws")
-    return ",".join(found)
+    return found

@@ -1,6 +1,5 @@
 """Jobs on a cluster, with their data on a disk or on S3, and what is counted after a fault."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ import psutil
 from bench import Bench
 from cluster import Cluster
 from fault_jobs import JOBS, Job
-from layouts import MANIFEST
+from layouts import CHECKPOINTS, MANIFEST
 from places import InBucket, OnCluster, Place, Running
 from processes import wait_until
 from s3_gate import Gate
 from s3_server import ENVIRONMENT, s3_server
+from s3a_jars import jars_of_s3a
 
 SPLIT = next(job for job in JOBS if job.name == "match_dataset")
 TRAINING = next(job for job in JOBS if job.name == "gru4rec")
@@ -72,7 +72,7 @@ def benches(tree: Path, python: Path, base: Path) -> Iterator[Benches]:
         gate = stack.enter_context(Gate(int(server.rpartition(":")[2])))
         env = {**ENVIRONMENT, "AWS_ENDPOINT_URL": gate.url}
         cluster = stack.enter_context(Cluster(base / "cluster", env=env))
-        jars = ",".join(map(str, jars_of_s3a()))
+        jars = jars_of_s3a()
         in_bucket = InBucket(tree, python, base / "bucket", cluster, server, gate, jars)
         yield Benches(
             Place(tree, python, base / "inputs"),
@@ -150,7 +150,8 @@ def after_checkpoint(bench: Bench, running: Running, act: Callable[[], Any]) -> 
 
     def newest() -> str:
         return max(
-            (p.parent.name for p in output.glob(f"*/work/*/*-epoch-*/{MANIFEST}")), default=""
+            (p.parent.name for p in output.glob(f"*/{CHECKPOINTS}/*-epoch-*/{MANIFEST}")),
+            default="",
         )
 
     before = newest()
@@ -160,9 +161,3 @@ def after_checkpoint(bench: Bench, running: Running, act: Callable[[], Any]) -> 
             return True
         sleep(0.005)
     return False
-
-
-def jars_of_s3a() -> list[Path]:
-    """The jars in the folder that SPARKREC_S3A_JARS names."""
-    folder = os.environ.get("SPARKREC_S3A_JARS")
-    return sorted(Path(folder).glob("*.jar")) if folder else []

@@ -20,7 +20,6 @@ from cluster_bench import (
     after_checkpoint,
     ended,
     in_training,
-    jars_of_s3a,
     left_running,
     nothing_left,
     resumed,
@@ -29,6 +28,7 @@ from cluster_bench import (
 from disks import can_mount, small_disk
 from layouts import MANIFEST, resolve
 from processes import wait_until
+from s3a_jars import jars_of_s3a
 
 # Seconds from the moment when S3 is gone for good to the end of the job.
 GIVEN_UP_AFTER = 60

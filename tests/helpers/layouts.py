@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 MANIFEST = "_sparkrec.json"
 LATEST = "LATEST"
+CHECKPOINTS = "work/checkpoints"
 
 State = dict[str, tuple[int, int]]
 

@@ -4,6 +4,7 @@ Jobs need the hadoop-aws of Spark's own Hadoop version, which is on Maven and no
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,12 @@ from pathlib import Path
 
 PACKAGE = "sagemaker-pyspark==1.4.5"
 JARS = ("hadoop-aws-3.3.1.jar", "aws-java-sdk-bundle-1.11.901.jar")
+
+
+def jars_of_s3a() -> str:
+    """The jars in the folder that SPARKREC_S3A_JARS names, as `spark.jars` wants them."""
+    folder = os.environ.get("SPARKREC_S3A_JARS")
+    return ",".join(sorted(map(str, Path(folder).glob("*.jar")))) if folder else ""
 
 
 def fetch(folder: Path) -> None:
