@@ -38,11 +38,13 @@ class DelayingProxy:
         try:
             yield self
         finally:
+            asyncio.run_coroutine_threadsafe(_end(server), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+            loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             there, back = await asyncio.open_connection(*self._target)
             answered = asyncio.Event()
             answered.set()
@@ -73,3 +75,12 @@ async def _answers(
             client.write(data)
             await client.drain()
     client.close()
+
+
+async def _end(server: asyncio.Server) -> None:
+    """Close the connections that are still open, and wait for their tasks."""
+    server.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
