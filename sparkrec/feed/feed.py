@@ -11,7 +11,7 @@ petastorm can end an epoch early without an error, so the rows of every epoch ar
 numbers in the parquet footers.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -26,6 +26,7 @@ from torch import Tensor
 from sparkrec.errors import DataError, TrainingError
 from sparkrec.feed import _petastorm
 from sparkrec.feed.prefetch import ahead
+from sparkrec.feed.share import Share
 from sparkrec.io import s3, storage
 
 # Number of batches whose rows are sorted by length together.
@@ -73,33 +74,6 @@ class FeedSettings:
     batches_by_length: str | None = None
 
 
-@dataclass(frozen=True)
-class _Share:
-    """What a rank reads: every `shards`-th row group, and of each every `step`-th row."""
-
-    shard: int
-    shards: int
-    start: int
-    step: int
-    rows: int
-
-    @classmethod
-    def of(cls, rank: int, world: int, groups: Sequence[int]) -> "_Share":
-        """The share of a rank, from the numbers of rows of all row groups.
-
-        Where there are fewer row groups than ranks, several ranks divide the rows of one. If there
-        are not enough for all of them, some read the same rows.
-        """
-        shards = min(world, len(groups))
-        shard, start = rank % shards, rank // shards
-        step = len(range(shard, world, shards))
-        for first in (start, 0):
-            rows = sum(len(range(first, n, step)) for n in groups[shard::shards])
-            if rows:
-                break
-        return cls(shard, shards, first, step, rows)
-
-
 class Feed:
     """Batches of one rank, epoch by epoch; every rank yields the same number of them.
 
@@ -118,7 +92,7 @@ class Feed:
             groups = _petastorm.row_counts(filesystem, folder)
         if not sum(groups):
             raise DataError(f"{settings.path} has no training rows")
-        shares = [_Share.of(rank, settings.world, groups) for rank in range(settings.world)]
+        shares = [Share.of(rank, settings.world, groups) for rank in range(settings.world)]
         self._share = shares[settings.rank]
         self.rows = self._share.rows
         self.rows_all_ranks = sum(groups)
