@@ -28,7 +28,6 @@ _S3A_WRITES = {
     "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
 }
 
-
 _PROVIDER = "fs.s3a.aws.credentials.provider"
 # Keys in Hadoop's settings come first, as by S3A's default; Spark puts those of the environment
 # there. The default chain of the AWS SDK follows in the place of environment and role alone: it

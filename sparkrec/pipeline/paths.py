@@ -17,13 +17,14 @@ _MODELS = ("model_path", *_OWN_MODELS)
 
 
 def check_paths(config: Any) -> set[str]:
-    """Raise StorageError for an unknown scheme, an output that overlaps an input, or no right.
+    """Raise StorageError if a path of the config cannot be used.
 
-    The right is that to write to the output; it is tried now, and not after hours of work.
+    Its scheme may be unknown, the output may overlap an input, or this process may have no right to
+    write to the output.
 
-    They overlap if they are the same folder, links resolved, or one is below the other. Raw input
-    below the folder of an output is allowed, because nothing is ever read or removed there. So is a
-    model of the output's own current run.
+    Two paths overlap if they are the same folder, links resolved, or one is below the other. Raw
+    input below the folder of an output is allowed, because nothing is ever read or removed there.
+    So is a model of the output's own current run.
 
     Returns
     -------
