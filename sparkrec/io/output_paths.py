@@ -146,10 +146,7 @@ def _maker(path: str) -> str | None:
     for version in [run] if run is not None else reversed(versions(path)):
         # In this order: a writer that ends meanwhile writes the manifest, then removes the claim.
         for mark in (CLAIM, MANIFEST):
-            file = storage.join(path, version, mark)
-            try:
-                return str(storage.read_json(file).get("made_by", ""))
-            except StorageError:
-                if storage.is_file(file):
-                    raise
+            about = storage.read_json_if_there(storage.join(path, version, mark))
+            if about is not None:
+                return str(about.get("made_by", ""))
     return None

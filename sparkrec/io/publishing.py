@@ -138,11 +138,12 @@ def _new_run_id() -> str:
 def _unfinished(path: str, made_by: str) -> str | None:
     """The newest version with checkpoints that the same maker did not finish."""
     for run in reversed(versions(path)):
-        claim = storage.join(path, run, CLAIM)
+        if has_file(path, run, MANIFEST):
+            continue
+        claim = storage.read_json_if_there(storage.join(path, run, CLAIM))
         if (
-            not has_file(path, run, MANIFEST)
-            and storage.is_file(claim)
-            and storage.read_json(claim).get("made_by") == made_by
+            claim is not None
+            and claim.get("made_by") == made_by
             and storage.exists(storage.join(path, run, CHECKPOINTS))
         ):
             return run

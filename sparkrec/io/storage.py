@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
+import stat
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,11 +134,34 @@ def list_files(path: str) -> list[File]:
     root = local_path(path)
     if root.is_file():
         return [File("", root.stat().st_size)]
-    found = (p for p in root.rglob("*") if p.is_file())
-    return sorted(
-        (File(p.relative_to(root).as_posix(), p.stat().st_size) for p in found),
-        key=lambda f: f.name,
-    )
+    files = []
+    for folder, _, names in _walk(root):
+        for name in names:
+            file = folder / name
+            try:
+                found = file.stat()
+            except FileNotFoundError:
+                continue  # a link to nothing, or removed since the folder was listed
+            except OSError as error:
+                raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+            if stat.S_ISREG(found.st_mode):
+                files.append(File(file.relative_to(root).as_posix(), found.st_size))
+    return sorted(files, key=lambda f: f.name)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder at and below a local path, with the names of its folders and of its files.
+
+    A folder that another process removes meanwhile is left out. Links are not followed.
+    """
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            reason = error.strerror or error
+            raise StorageError(f"cannot list {error.filename}: {reason}") from None
+
+    for folder, folders, names in os.walk(root, onerror=failed):
+        yield Path(folder), folders, names
 
 
 def exists(path: str) -> bool:
@@ -144,7 +169,7 @@ def exists(path: str) -> bool:
     if is_s3(path):
         return s3.any_object(path)
     root = local_path(path)
-    return root.is_file() or (root.is_dir() and any(root.iterdir()))
+    return root.is_file() or any(folders or names for _, folders, names in _walk(root))
 
 
 def is_file(path: str) -> bool:
@@ -159,7 +184,12 @@ def read_if_there(path: str) -> bytes | None:
     if is_s3(path):
         stored = s3.get_stored(path)
         return None if stored is None else stored.content
-    return read_bytes(path) if local_path(path).is_file() else None
+    try:
+        return local_path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def read_bytes(path: str) -> bytes:
@@ -202,8 +232,18 @@ def remove_unfinished_files(folder: str, name: str) -> None:
 
 def read_json(path: str) -> dict[str, Any]:
     """Read a JSON object from a file."""
+    return _json_object(path, read_bytes(path))
+
+
+def read_json_if_there(path: str) -> dict[str, Any] | None:
+    """Read a JSON object from a file, or return None if there is no such file."""
+    content = read_if_there(path)
+    return None if content is None else _json_object(path, content)
+
+
+def _json_object(path: str, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(read_bytes(path))
+        value = json.loads(content)
     except ValueError as error:
         raise StorageError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
@@ -236,7 +276,12 @@ def folders(path: str) -> list[str]:
     if is_s3(path):
         return s3.folders(path)
     root = local_path(path)
-    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    try:
+        return sorted(p.name for p in root.iterdir() if p.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot list {path}: {error.strerror or error}") from None
 
 
 def remove_files(folder: str, names: Sequence[str]) -> None:
@@ -256,11 +301,9 @@ def remove_empty_folders(path: str) -> None:
         s3.delete(path, [m for m in found if m.endswith("/") and _is_empty(m, found)])
         return
     root = local_path(path)
-    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
+    for folder in sorted((folder for folder, _, _ in _walk(root)), reverse=True):
         with contextlib.suppress(OSError):
             folder.rmdir()
-    with contextlib.suppress(OSError):
-        root.rmdir()
 
 
 def _is_empty(marker: str, names: Sequence[str]) -> bool:

@@ -1,7 +1,12 @@
 """Naming, reading, writing and removing, on the disk and on S3 alike."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +168,39 @@ def test_local_mistakes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match=r"cannot write .*file/x"):
         storage.write_bytes(str(tmp_path / "file" / "x"), b"")
+
+
+def test_folders_that_another_process_removes(tmp_path: Path) -> None:
+    """What is listed or read may be gone a moment later: then it is not there, and no error."""
+    changed, ended = tmp_path / "a" / "b" / "c", threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                storage.write_bytes(str(changed / f"{number}.json"), b"{}")
+            shutil.rmtree(tmp_path / "a")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        end, seen = time.monotonic() + 2, set()
+        while time.monotonic() < end:
+            seen.add(len(storage.list_files(str(tmp_path))))
+            seen.add(storage.read_json_if_there(str(changed / "0.json")) is not None)
+            storage.exists(str(tmp_path / "a"))
+            storage.folders(str(tmp_path / "a" / "b"))
+    finally:
+        ended.set()
+        thread.join()
+    assert len(seen) > 2
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(str(tmp_path / "a" / "b.txt"), b"x")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match=r"cannot list .*: Permission denied"):
+        storage.list_files(str(tmp_path))
