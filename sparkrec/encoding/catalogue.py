@@ -85,6 +85,14 @@ class Catalogue:
         counts = np.where(known, new.counts[np.where(known, positions, 0)], 0)
         return Catalogue(ids, counts)
 
+    def with_new(self, ids: pa.Array) -> "Catalogue":
+        """The items and others that no event of train has, after them, with a count of 0."""
+        return Catalogue(pa.concat_arrays([self.ids, ids]), np.pad(self.counts, (0, len(ids))))
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Catalogue":
+        """The items of a mask [items], in their order."""
+        return Catalogue(self.ids.filter(pa.array(kept)), self.counts[kept])
+
     def write(self, path: str) -> None:
         """Write as one parquet file: `item_id`, `count`, in dense order."""
         table = pa.table({"item_id": self.ids, "count": pa.array(self.counts)})

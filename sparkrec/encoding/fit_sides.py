@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.item_features import ItemFeatures
 from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
 from sparkrec.errors import DataError, SchemaError
 from sparkrec.models.two_tower import Reads
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.spark import fit_encoder
+from sparkrec.schema.text import Text
 from sparkrec.spark_versions import from_arrow, to_arrow
 
 Ints = npt.NDArray[np.int64]
@@ -34,7 +37,10 @@ class SideSettings:
     reads
         The parts of queries and items that the model reads.
     max_list_length
-        Maximum number of values of a list feature; the last values are used.
+        Maximum number of values of a list feature, of which the last are used, and of words of a
+        text, of which the first are.
+    text
+        How texts are turned into words.
     user_buckets, item_buckets
         Number of rows by feature, for features whose values are assigned to rows by hash modulo.
     """
@@ -43,6 +49,7 @@ class SideSettings:
     model: str
     reads: Reads
     max_list_length: int
+    text: Text
     user_buckets: Mapping[str, int]
     item_buckets: Mapping[str, int]
 
@@ -59,12 +66,15 @@ class Sides:
         Encoders of the user side and of the item side.
     item_features
         Encoded features of the items by dense index, int64 [items + FIRST_ITEM, width].
+    content
+        Content of the items by dense index (see `ItemEncoder.content`).
     """
 
     catalogue: Catalogue
     users: QueryEncoder
     items: ItemEncoder
     item_features: Ints
+    content: dict[str, npt.NDArray[Any]]
 
 
 def fit_sides(
@@ -101,7 +111,9 @@ def fit_sides(
     reads, rest, lists = settings.reads, user_schema, settings.max_list_length
     if reads.history:
         rest = without_history(user_schema, columns, settings.model, reads.user_features)
-    if not reads.item_features:
+    if reads.item_content:
+        item_schema = without_item(item_schema, columns, settings.model)
+    elif not reads.item_features:
         require_item_alone(item_schema, columns, settings.model)
     known = previous[0].features if previous else None
     features = fit_features(train, rest, lists, settings.user_buckets, known)
@@ -109,13 +121,34 @@ def fit_sides(
     users = QueryEncoder(user_schema, features, catalogue, history, reads.history)
     spark = train.sparkSession
     table = catalogue_features(spark, catalogue, items, item_schema, columns.item)
-    if not reads.item_features:
+    if not (reads.item_features or reads.item_content):
         item_schema = FeatureSchema((), (), item_schema.source)
-    known = previous[1].features if previous else None
-    frame = from_arrow(spark, table)
-    item_features = fit_features(frame, item_schema, lists, settings.item_buckets, known)
-    encoder = ItemEncoder(item_features, catalogue, dense=not reads.item_features)
-    return Sides(catalogue, users, encoder, encoder.matrix(table))
+
+    def fit_rows(
+        rows: pa.Table, schema: FeatureSchema, known: FeatureEncoder | None
+    ) -> FeatureEncoder:
+        frame = from_arrow(spark, rows) if schema.features else train
+        return fit_features(frame, schema, lists, settings.item_buckets, known)
+
+    encoder = ItemEncoder(
+        ItemFeatures.fit(
+            table,
+            catalogue.counts > 0,
+            item_schema,
+            fit_rows,
+            settings.text,
+            lists,
+            previous[1].features if previous else None,
+        ),
+        catalogue,
+        dense=not reads.item_features,
+    )
+    if reads.item_features and encoder.features.num_floats:
+        raise SchemaError(
+            f"{item_schema.source}: {settings.model} reads values and words of items, not numbers; "
+            "take out the features of the form number(...) and vector(...)"
+        )
+    return Sides(catalogue, users, encoder, encoder.matrix(table), encoder.content(table))
 
 
 def plain_schema(columns: Sequence[str]) -> FeatureSchema:
@@ -162,6 +195,31 @@ def without_history(
     if rest and not other_features:
         raise SchemaError(
             f"{schema.source}: {model} reads `{name}` alone; take out `{rest[0].name}`"
+        )
+    used = {column for feature in rest for column in feature.columns}
+    return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)
+
+
+def without_item(schema: FeatureSchema, columns: Columns, model: str) -> FeatureSchema:
+    """The features of the item side without the item's id, which the network knows by itself.
+
+    Raises
+    ------
+    SchemaError
+        The id is part of a cross, or no other feature is declared.
+    """
+    item = columns.item
+    rest = tuple(f for f in schema.features if f.columns != (item,))
+    crossed = next((f.name for f in rest if item in f.columns), None)
+    if crossed:
+        raise SchemaError(
+            f"{schema.source}: `{crossed}` has the id of the item in it, so it is no content; take "
+            "it out"
+        )
+    if not rest:
+        raise SchemaError(
+            f"{schema.source}: {model} reads the content of items (model.items), but no feature "
+            f"beside `{item}` is declared; declare some in the item schema, or set items: id"
         )
     used = {column for feature in rest for column in feature.columns}
     return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)

@@ -2,7 +2,8 @@
 
 DSSM represents items by their declared features only. Models that read a history use dense item
 indices: their user side is ``[recent items | other features]`` and their item side ``[item]``. The
-history is the feature `recent_<item>s` of the user schema.
+history is the feature `recent_<item>s` of the user schema. If such a model reads the content of
+items, that is given to the network apart, by dense index.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.item_features import ItemFeatures
 from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.schema.encoder import FeatureEncoder
@@ -76,36 +78,62 @@ class QueryEncoder:
 
     @classmethod
     def restore(
-        cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
+        cls, data: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], catalogue: Catalogue
     ) -> "QueryEncoder":
         """Restore the encoder from the output of `to_json` and the vocabulary of its features."""
-        features = FeatureEncoder.restore(data, {"hashes": hashes})
+        features = FeatureEncoder.restore(data, arrays)
         schema = FeatureSchema.from_json(data["declared"])
         return cls(schema, features, catalogue, data["history"], data["length"])
 
 
 @dataclass(frozen=True, eq=False)
 class ItemEncoder:
-    """The item side: the dense index of the item if `dense`, otherwise its features."""
+    """The item side: the dense index of the item if `dense`, otherwise its features.
 
-    features: FeatureEncoder
+    Attributes
+    ----------
+    features
+        Encoder of the declared features; with `dense`, those are the content that the network
+        reads beside the index, or none.
+    catalogue
+        The items.
+    dense
+        Whether the network takes items by dense index.
+    """
+
+    features: ItemFeatures
     catalogue: Catalogue
     dense: bool = False
 
     @property
     def tower_input(self) -> TowerInput:
         """The shape of this side, for the network."""
+        rows, floats = self.features.rows, self.features.num_floats
         if self.dense:
-            return TowerInput(self.features.num_rows, (), 1, len(self.catalogue) + FIRST_ITEM)
-        return TowerInput(self.features.num_rows, tuple(self.features.slices))
+            items = len(self.catalogue) + FIRST_ITEM
+            return TowerInput(rows.num_rows, tuple(rows.slices), 1, items, floats)
+        return TowerInput(rows.num_rows, tuple(rows.slices))
 
     def matrix(self, items: pa.Table) -> Ints:
         """Encode the catalogue's items, in its order; int64 [items + 2, width] by dense index."""
         if self.dense:
             return np.arange(len(self.catalogue) + FIRST_ITEM)[:, None]
-        features = np.zeros((len(self.catalogue) + FIRST_ITEM, self.features.width), np.int64)
-        features[FIRST_ITEM:] = self.features.encode(items)
-        return features
+        return _by_index(self.features.encode_rows(items))
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the network reads the content of items beside the dense index."""
+        return self.dense and bool(self.features.declared.features)
+
+    def content(self, items: pa.Table) -> dict[str, npt.NDArray[Any]]:
+        """The content of the catalogue's items by dense index, for `TwoTowerNetwork.set_content`.
+
+        Empty if the network does not read any.
+        """
+        if not self.reads_content:
+            return {}
+        found = self.features.encode(items)
+        return {name: _by_index(value) for name, value in found.arrays().items()}
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the vocabularies."""
@@ -113,10 +141,15 @@ class ItemEncoder:
 
     @classmethod
     def restore(
-        cls, data: Mapping[str, Any], hashes: npt.NDArray[Any], catalogue: Catalogue
+        cls, data: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], catalogue: Catalogue
     ) -> "ItemEncoder":
         """Restore the encoder from the output of `to_json` and the vocabulary of its features."""
-        return cls(FeatureEncoder.restore(data, {"hashes": hashes}), catalogue, data["dense"])
+        return cls(ItemFeatures.restore(data, arrays), catalogue, data["dense"])
+
+
+def _by_index(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows of items by dense index: zeros for padding and unknown come first."""
+    return np.pad(values, ((FIRST_ITEM, 0), (0, 0)))
 
 
 def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:

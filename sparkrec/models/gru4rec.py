@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.bounds import Bounds, Dropout, Length, Width, check_bounds
-from sparkrec.models.sequence import RecurrentNetwork
+from sparkrec.models.sequence import ItemsRead, RecurrentNetwork, check_items_read
 from sparkrec.models.two_tower import TowerInput
 from sparkrec.nn.items import ItemEncoder
 
@@ -52,6 +52,13 @@ class GRU4RecConfig:
         which pays off with sampled negatives.
     initial_std
         Standard deviation of the initial embeddings. null means 1 / sqrt(width).
+    items
+        What the vector of an item is made of: its `id`, its `content` (the features that the item
+        schema declares beside the id), or `both`. With content, items that were not in train can
+        be read and recommended.
+    id_dropout
+        With `both`, the probability with which an item of a training step is represented by its
+        content alone, so that content learns to do without the id.
     """
 
     max_len: Length = 200
@@ -63,9 +70,12 @@ class GRU4RecConfig:
     bias: bool = True
     sparse: bool = False
     initial_std: Annotated[float, Bounds(0, 1000)] | None = None
+    items: ItemsRead = "id"
+    id_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_items_read(self.items, self.id_dropout)
         if not self.hidden:
             raise ValueError("hidden must name at least one width")
         if self.constrained_embedding and self.embedding_dim != self.hidden[-1]:
@@ -86,14 +96,16 @@ class GRU4Rec(RecurrentNetwork):
     def __init__(self, config: GRU4RecConfig, user: TowerInput, item: TowerInput) -> None:
         constrained, std, sparse = config.constrained_embedding, config.initial_std, config.sparse
         bias = config.bias and constrained
-        super().__init__(user, item, item.item_encoder(config.embedding_dim, std, sparse, bias))
+        read = config.items, config.id_dropout
+        items = item.encoder_of(*read, config.embedding_dim, std, sparse, bias)
+        super().__init__(user, item, items)
         self.config = config
         self.dropout_embedding = config.dropout_embedding
         self.dropout_hidden = config.dropout_hidden
         widths = pairwise((config.embedding_dim, *config.hidden))
         self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
         if not constrained:
-            self.output = item.item_encoder(config.hidden[-1], std, sparse, config.bias)
+            self.output = item.encoder_of(*read, config.hidden[-1], std, sparse, config.bias)
 
     def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
         # The layers do not read the bias that is stored in the same table. Padding comes after the

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparkrec.bounds import Bounds, Dropout, Length, Width, check_bounds
-from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.sequence import ItemsRead, SequenceNetwork, check_items_read
 from sparkrec.models.two_tower import TowerInput
 
 
@@ -43,6 +43,13 @@ class SASRecConfig:
     attention_dropout
         Dropout probability of the attention weights, as in the paper. Above 0 a training step
         takes twice as long and holds steps x steps weights in memory.
+    items
+        What the vector of an item is made of: its `id`, its `content` (the features that the item
+        schema declares beside the id), or `both`. With content, items that were not in train can
+        be read and recommended.
+    id_dropout
+        With `both`, the probability with which an item of a training step is represented by its
+        content alone, so that content learns to do without the id.
     """
 
     max_len: Length = 200
@@ -52,20 +59,24 @@ class SASRecConfig:
     feed_forward: Annotated[int, Bounds(1, 1000)] = 4
     dropout: Dropout = 0.2
     attention_dropout: Dropout = 0.0
+    items: ItemsRead = "id"
+    id_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_items_read(self.items, self.id_dropout)
         if self.dim % self.heads:
             raise ValueError("dim must be a multiple of heads")
 
 
 class SASRec(SequenceNetwork):
-    """Vectors have `dim` numbers; items have one embedding, read and found alike."""
+    """Vectors have `dim` numbers; an item has one vector, read and found alike."""
 
     Config = SASRecConfig
 
     def __init__(self, config: SASRecConfig, user: TowerInput, item: TowerInput) -> None:
-        super().__init__(user, item, item.item_encoder(config.dim))
+        items = item.encoder_of(config.items, config.id_dropout, config.dim)
+        super().__init__(user, item, items)
         self.config = config
         std = config.dim**-0.5
         self.positions = nn.Parameter(torch.randn(config.max_len, config.dim) * std)

@@ -5,13 +5,22 @@ per step. The vector of a step is trained to predict the item that follows. A qu
 the vector of its last step, so retrieval treats the model as an ordinary pair of towers.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sparkrec.models.two_tower import Reads, TowerInput, TwoTowerNetwork
-from sparkrec.nn.items import ItemEncoder
+from sparkrec.nn.items import ContentEncoder, ItemEncoder
+
+# What an item's vector is made of: its id, its content (the declared features), or both.
+ItemsRead = Literal["id", "content", "both"]
+
+
+def check_items_read(items: ItemsRead, id_dropout: float) -> None:
+    """Raise ValueError for a dropout of ids where they are not all that is dropped from."""
+    if id_dropout and items != "both":
+        raise ValueError("id_dropout can only be used with items: both")
 
 
 class SequenceNetwork(TwoTowerNetwork):
@@ -41,6 +50,7 @@ class SequenceNetwork(TwoTowerNetwork):
             history=config.max_len,
             user_features=False,
             item_features=False,
+            item_content=getattr(config, "items", "id") != "id",
             default_features=("recent_items",),
         )
 
@@ -74,6 +84,25 @@ class SequenceNetwork(TwoTowerNetwork):
         Padding (0) comes after the last item.
         """
         return self.encode_steps(self.items(items), items != 0)
+
+    def encode_step(self, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode_windows(items)` and the vectors of candidates, as a training step needs both.
+
+        If items are read and found by one encoder of their content, each item of the step is
+        encoded once.
+
+        Parameters
+        ----------
+        items
+            int64 [batch, steps]: windows, as in `encode_windows`.
+        candidates
+            int64 [candidates]: dense item indices.
+        """
+        if self.found_items is not self.items or not isinstance(self.items, ContentEncoder):
+            return self.encode_windows(items), self.found_items(candidates)
+        vectors = self.items(torch.cat([items.flatten(), candidates]))
+        read, found = vectors.split([items.numel(), len(candidates)])
+        return self.encode_steps(read.view(*items.shape, -1), items != 0), found
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Map item-side rows [batch, 1] to vectors [batch, dim]."""

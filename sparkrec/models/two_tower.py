@@ -6,13 +6,14 @@ feed, loss, loop, checkpoints and index.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from sparkrec.errors import ConfigError
-from sparkrec.nn.items import ItemTable
+from sparkrec.nn.items import ItemContent, ItemEncoder, ItemTable
 
 Role = Literal["user", "last_item", "recent_items"]
 
@@ -29,7 +30,10 @@ class Reads:
     user_features
         Whether the declared features of the user side are read in addition to the history.
     item_features
-        Whether an item is represented by its declared features; if not, by its id only.
+        Whether an item is represented by its declared features; if not, by its dense index.
+    item_content
+        Whether the declared features of items are read in addition to the dense index. They are
+        given to the network by `set_content`.
     default_features
         Roles of the columns that are the features of the user side if no schema declares any.
     """
@@ -37,6 +41,7 @@ class Reads:
     history: int = 0
     user_features: bool = True
     item_features: bool = True
+    item_content: bool = False
     default_features: tuple[Role, ...] = ("user", "last_item", "recent_items")
 
 
@@ -57,12 +62,15 @@ class TowerInput:
     num_items
         Number of rows of a table by dense index, including padding (0) and unknown (1); 0 if
         `dense` is 0.
+    floats
+        Number of plain numbers in the content of an item.
     """
 
     num_rows: int
     slices: tuple[tuple[int, int], ...]
     dense: int = 0
     num_items: int = 0
+    floats: int = 0
 
     def item_encoder(
         self, dim: int, std: float | None = None, sparse: bool = False, bias: bool = False
@@ -79,6 +87,28 @@ class TowerInput:
             See `nn.items.ItemTable`.
         """
         return ItemTable(self.num_items, dim, dim**-0.5 if std is None else std, sparse, bias)
+
+    def encoder_of(
+        self,
+        items: str,
+        id_dropout: float,
+        dim: int,
+        std: float | None = None,
+        sparse: bool = False,
+        bias: bool = False,
+    ) -> ItemEncoder:
+        """Make an encoder of this side's items by their `id`, their `content` or `both`.
+
+        `id_dropout` is that of `nn.items.ItemContent`; the other parameters are those of
+        `item_encoder`. A network with such an encoder has `Reads.item_content` unless it is by id.
+        """
+        table = self.item_encoder(dim, std, sparse, bias) if items != "content" else None
+        if items == "id":
+            assert table is not None
+            return table
+        std = dim**-0.5 if std is None else std
+        shape = dim, self.num_rows, len(self.slices), self.floats
+        return ItemContent(*shape, std, sparse, bias, table, id_dropout)
 
 
 class TwoTowerNetwork(nn.Module):
@@ -103,6 +133,12 @@ class TwoTowerNetwork(nn.Module):
     def reads(cls, config: Any) -> Reads:
         """The parts of a query and of an item that a network with these settings reads."""
         return Reads()
+
+    def set_content(self, content: Mapping[str, Tensor]) -> None:
+        """Give the network the content of the items, by dense index; see `nn.items.ItemContent`."""
+        for module in self.modules():
+            if isinstance(module, ItemContent):
+                module.set_content(**content)
 
     def encode_users(self, features: Tensor) -> Tensor:
         """Map user-side rows (int64 [batch, user width]) to vectors (float [batch, dim])."""

@@ -1,4 +1,4 @@
-"""Item encoders: vectors of items, from the id, from weighted features, or from given vectors.
+"""Item encoders: vectors of items, from the id, from the content, or from both.
 
 A sequence model works with any of them. Items are given by dense index; every encoder returns zeros
 for padding (0) and unknown (1).
@@ -45,9 +45,7 @@ class ItemTable(ItemEncoder, Table):
     ) -> None:
         super().__init__()
         self.dim = dim + int(bias)
-        first = torch.randn(num_items, dim) * std
-        first[:RESERVED_ROWS] = 0
-        self.weight = nn.Parameter(F.pad(first, (0, int(bias))))
+        self.weight = _first_rows(num_items, dim, std, bias)
         self.sparse = sparse
 
     def forward(self, items: Tensor) -> Tensor:
@@ -87,75 +85,113 @@ class ContentEncoder(ItemEncoder):
         return F.embedding(inverse, vectors)
 
 
-class WeightedFeatures(ContentEncoder, Table):
-    """The weighted sum of the embeddings of an item's features.
+class FeatureTable(Table):
+    """Embeddings of the values of items' features; padding (0) and unknown (1) stay at zero."""
 
-    Parameters
-    ----------
-    num_rows, dim
-        Number of rows of the feature table, including padding (0) and unknown (1), and their width.
-    rows
-        int64 [items, width]: table rows of each item's features, by dense index; 0 for none.
-    weights
-        float32 [items, width]: weight of each of them.
-    std
-        Standard deviation of the initial weights; 1 / sqrt(dim) by default.
-    sparse
-        Whether the gradient of the table is sparse.
-    """
-
-    def __init__(
-        self,
-        num_rows: int,
-        dim: int,
-        rows: Tensor,
-        weights: Tensor,
-        std: float | None = None,
-        sparse: bool = True,
-    ) -> None:
+    def __init__(self, num_rows: int, dim: int, std: float, sparse: bool, bias: bool) -> None:
         super().__init__()
-        self.dim, self.sparse = dim, sparse
-        first = torch.randn(num_rows, dim) * (dim**-0.5 if std is None else std)
-        first[:RESERVED_ROWS] = 0
-        self.weight = nn.Parameter(first)
-        self.rows: Tensor
-        self.weights: Tensor
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("weights", weights, persistent=False)
+        self.weight = _first_rows(num_rows, dim, std, bias)
+        self.sparse = sparse
 
-    def encode(self, items: Tensor) -> Tensor:
-        rows = self.rows[items]
+    def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of table rows, [items, width] to [items, dim]."""
         return F.embedding_bag(
             rows.masked_fill(rows < RESERVED_ROWS, 0),
             self.weight,
             mode="sum",
-            per_sample_weights=self.weights[items],
+            per_sample_weights=weights,
             sparse=self.sparse,
             padding_idx=0,
         )
 
 
-class GivenVectors(ContentEncoder):
-    """A linear map of vectors that are given for each item, such as embeddings of its text.
+class ItemContent(ContentEncoder):
+    """The sum of the embeddings of an item's features, a linear map of its numbers, and its id.
+
+    Where a feature has several values, such as the words of a title, they count with the weights
+    that are given with them. Items beyond the table of ids (those that were added after training)
+    have their content alone.
 
     Parameters
     ----------
-    vectors
-        float32 [items, width], by dense index.
     dim
-        Width of the result.
+        Width of a vector, without the bias.
+    num_rows
+        Number of rows of the table of feature values, including padding (0) and unknown (1).
+    features
+        Number of features.
+    floats
+        Number of plain numbers of an item.
+    std
+        Standard deviation of the elements of a first vector that is made of content.
+    sparse
+        Whether the gradient of the table of feature values is sparse.
+    bias
+        Whether a vector has an additional last dimension, as in `ItemTable`.
+    ids
+        Table by dense index of the same width; None for an encoder that reads the content alone.
+    id_dropout
+        Probability with which an item of a training batch has its content alone.
     """
 
-    def __init__(self, vectors: Tensor, dim: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_rows: int,
+        features: int,
+        floats: int,
+        std: float,
+        sparse: bool = False,
+        bias: bool = False,
+        ids: ItemTable | None = None,
+        id_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.dim = dim
-        self.map = nn.Linear(vectors.shape[1], dim)
-        self.vectors: Tensor
-        self.register_buffer("vectors", vectors, persistent=False)
+        self.dim, self.id_dropout = dim + int(bias), id_dropout
+        assert features or floats, "an encoder of content needs some"
+        first = std * max(features, 1) ** -0.5
+        self.features = FeatureTable(num_rows, dim, first, sparse, bias) if features else None
+        self.numbers = nn.Linear(floats, self.dim, bias=False) if floats else None
+        self.ids = ids
+        self.rows: Tensor
+        self.weights: Tensor
+        self.floats: Tensor
+        # It is no weight of the model: it belongs to the items, which change.
+        for name in ("rows", "weights", "floats"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    def set_content(self, item_rows: Tensor, item_weights: Tensor, item_floats: Tensor) -> None:
+        """Give the content of all items by dense index; that of the reserved ones is not read.
+
+        Parameters
+        ----------
+        item_rows, item_weights
+            int32 [items, width] and float32 [items, width]: rows of the table of feature values, 0
+            for none, and their weights.
+        item_floats
+            float32 [items, floats].
+        """
+        self.rows, self.weights, self.floats = item_rows, item_weights, item_floats
 
     def encode(self, items: Tensor) -> Tensor:
-        mapped: Tensor = self.map(self.vectors[items])
-        return mapped
+        parts: list[Tensor] = []
+        if self.features is not None:
+            parts.append(self.features(self.rows[items], self.weights[items]))
+        if self.numbers is not None:
+            parts.append(self.numbers(self.floats[items]))
+        if self.ids is not None:
+            known = items < len(self.ids.weight)
+            if self.training and self.id_dropout:
+                known &= torch.rand(items.shape, device=items.device) >= self.id_dropout
+            parts.append(self.ids(items.masked_fill(~known, 0)))
+        return torch.stack(parts).sum(dim=0)
+
+
+def _first_rows(rows: int, dim: int, std: float, bias: bool) -> nn.Parameter:
+    """A table of random rows, zeros for the reserved ones and for the bias."""
+    first = torch.randn(rows, dim) * std
+    first[:RESERVED_ROWS] = 0
+    return nn.Parameter(F.pad(first, (0, int(bias))))
 
 
 class _SparseRows(torch.autograd.Function):

@@ -11,6 +11,7 @@ from sparkrec.models.registry import find_class
 from sparkrec.models.two_tower import require_network
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.schema.parser import FeatureSchema, feature_schema
+from sparkrec.schema.text import Text
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.retrievers import retriever_of
 from sparkrec.training.settings import Loss, Training, require_compatible
@@ -35,13 +36,17 @@ class Schema:
     item_buckets
         The same for features of the item side.
     max_list_length
-        Maximum number of values of a list feature; the last values are used.
+        Maximum number of values of a list feature, of which the last are used, and of words of a
+        text, of which the first are.
+    text
+        How the features `tokens(column)` of the item side turn a text into words.
     """
 
     path: str | None = None
     user_buckets: dict[str, Count] = field(default_factory=dict)
     item_buckets: dict[str, Count] = field(default_factory=dict)
     max_list_length: Length = 64
+    text: Text = field(default_factory=Text)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -111,5 +116,6 @@ def two_tower_estimator(job: TwoTowerJob[ModelConfig], tables: Tables) -> TwoTow
         user_buckets=job.schema.user_buckets,
         item_buckets=job.schema.item_buckets,
         max_list_length=job.schema.max_list_length,
+        text=job.schema.text,
         **retriever_params(job),
     )

@@ -5,6 +5,7 @@ Every one is a `pyspark.ml` Estimator and Model with snake_case params:
 ``model.save(path)``, ``Model.load(path)``.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pyspark.ml import Estimator, Model
@@ -13,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.errors import DataError, StorageError
+from sparkrec.errors import ConfigError, DataError, StorageError
 from sparkrec.io import storage
 from sparkrec.io.publishing import part, publish
 from sparkrec.models.registry import class_path
@@ -96,6 +97,48 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
     def prepare_queries(self, queries: DataFrame) -> DataFrame:
         """Add what the searcher reads to the queries; they are returned as they are by default."""
         return queries
+
+    def add_items(self: M, items: DataFrame) -> M:
+        """A new model whose catalogue and index also have items that training never saw.
+
+        They get their vectors from their content, may stand in histories, and are recommended like
+        any other item.
+
+        Parameters
+        ----------
+        items
+            Table with a row an item: the item's id, and the columns of the items' table that the
+            model reads. Items that the model knows are left out.
+
+        Raises
+        ------
+        ConfigError
+            The model knows items by their ids alone.
+        DataError, SchemaError
+            A column is missing or of another type than in training, or an id is null or repeated.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} knows items by the events of train alone, so it cannot score "
+            "items that no event has; a model that reads the content of items can (DSSM with item "
+            "features, or a sequence model with items: both)"
+        )
+
+    def remove_items(self: M, ids: Sequence[Any]) -> M:
+        """A new model without some items, by raw id; ids that it does not know are left out.
+
+        They are not recommended any more, and are unknown in histories.
+
+        Raises
+        ------
+        ConfigError
+            The model's items cannot be taken out.
+        DataError
+            No item would be left.
+        """
+        raise ConfigError(
+            f"the items of {type(self).__name__} cannot be taken out; name the items to give in "
+            "the param `candidates`"
+        )
 
     def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
         """Tables that a run exports for people and other systems, by the name of their folder."""

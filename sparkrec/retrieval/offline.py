@@ -46,12 +46,17 @@ class RecommendInput:
     items
         Table with features of items. It is needed if the schema names `recent_<f>` or `last_<f>`
         and the queries do not have these columns; they are made from the histories.
+    new_items
+        Table of items that training never saw, with the columns of the items' table that the model
+        reads. They get vectors from their content and are recommended in this run; the saved model
+        stays as it is.
     """
 
     queries: str | None = None
     events: str | None = None
     users: str | None = None
     items: str | None = None
+    new_items: str | None = None
 
     def __post_init__(self) -> None:
         if self.queries is None and self.events is None:
@@ -110,6 +115,9 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     check_output(config.output_path, config.made_by, config.overwrite)
     model = load_model(config.model_path)
     model.set_params(k=config.k, exclude_seen=config.exclude_seen, fallback=config.fallback)
+    if config.input.new_items is not None:
+        new = read_table(spark, config.input.new_items, "input.new_items", foreign=True)
+        model = model.add_items(new)
     if config.input.users is not None:
         model.users = read_table(
             spark, config.input.users, "input.users", {model.columns.user: KEY_TYPES}, foreign=True

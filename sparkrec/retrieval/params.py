@@ -1,6 +1,7 @@
 """Params of the retrievers: those that every one has, and the fields of config dataclasses."""
 
 import dataclasses
+import inspect
 from typing import Any, ClassVar
 
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -117,7 +118,8 @@ class ConfigParams(RetrievalParams):
 
     - `loss.name` is the param `loss`;
     - a field of the `model` block that has the name of something else of the estimator (a field
-      of another block, a param that every retriever has) is the param `model_<field>`.
+      of another block, a param that every retriever has, an argument of its constructor) is the
+      param `model_<field>`.
 
     Defaults are those of the dataclasses, whose `__post_init__` checks the values whenever params
     are set::
@@ -135,6 +137,7 @@ class ConfigParams(RetrievalParams):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         taken = {name for base in cls.__mro__[1:] for name in vars(base)}
+        taken |= set(inspect.signature(cls.__init__).parameters)
         taken -= set(cls._names.values())
         others = {
             _param_name(block, field.name)

@@ -20,6 +20,7 @@ from sparkrec.schema.hashed_columns import (
     MAX_FEATURE_WIDTH,
     HashedColumn,
     distinct_hashes,
+    hash_column,
     hash_columns,
     hash_feature,
 )
@@ -82,6 +83,11 @@ class FeatureEncoder:
                     "length of at least 1"
                 )
         for feature in self.schema.features:
+            if feature.form != "value":
+                raise SchemaError(
+                    f"{self.schema.source}: {feature.name} describes the content of an item; it "
+                    "can only be a feature of the item side"
+                )
             if self.feature_width(feature) > MAX_FEATURE_WIDTH:
                 raise SchemaError(
                     f"feature {feature.name!r} would be {self.feature_width(feature)} rows wide, "
@@ -175,6 +181,11 @@ class FeatureEncoder:
                     "numbers, or lists of one of those"
                 ) from error
         return self.encode(pa.table(arrays))
+
+    def rows_of(self, feature: Feature, values: pa.Array) -> np.ndarray:
+        """Embedding rows of single values of a feature of one column, int64 [values]."""
+        hashed = hash_column(values, feature.columns[0])
+        return self._rows(feature, hashed.field(feature.names[0]))[hashed.codes[:, 0]]
 
     def distinct_hashes(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
         """The distinct hashes in the data, of all features without buckets; uint64, sorted."""

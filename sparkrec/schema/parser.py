@@ -5,8 +5,12 @@ has one feature per line: a column, or a cross of columns ``a#b#c``. A part can 
 ``column@alias``: the hash then uses the alias in place of the column's name, so columns with the
 same alias share their embeddings (``recent_movie_ids@movie_id`` reads the rows of ``movie_id``).
 
-Both formats are MetaSpore's. Blank lines and lines that begin with ``#`` are skipped. Any other
-malformed line is an error that gives the line number.
+Three more forms describe the content of items: ``tokens(title)`` are the words of a text,
+``number(price)`` is a number itself and not a name for something, and ``vector(embedding)`` is a
+ready-made embedding. ``tokens(plot@title)`` reads the rows of ``tokens(title)``.
+
+Both formats are MetaSpore's, but for the three forms. Blank lines and lines that begin with ``#``
+are skipped. Any other malformed line is an error that gives the line number.
 """
 
 import difflib
@@ -20,6 +24,8 @@ from sparkrec.errors import SchemaError
 # No dots: Spark reads `a.b` as a field of a struct.
 _NAME = re.compile(r"[^\W\d][\w-]*")
 _INDEX = re.compile(r"[0-9]+")
+_FORM = re.compile(r"(\w*)\((.*)\)")
+FORMS = ("tokens", "number", "vector")
 _LISTED = 8  # how many names an error message lists before it says "..."
 
 
@@ -36,11 +42,14 @@ class Feature:
         The columns that are read; a feature with several columns is a cross.
     names
         The name under which each column is hashed: its alias, or its own name.
+    form
+        `value` for a column or a cross of columns, or `tokens`, `number` or `vector`.
     """
 
     name: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
+    form: str = "value"
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,12 @@ class FeatureSchema:
         return {
             "columns": list(self.columns),
             "features": [
-                {"name": f.name, "columns": list(f.columns), "names": list(f.names)}
+                {
+                    "name": f.name,
+                    "columns": list(f.columns),
+                    "names": list(f.names),
+                    "form": f.form,
+                }
                 for f in self.features
             ],
             "source": self.source,
@@ -110,7 +124,8 @@ class FeatureSchema:
     def from_json(cls, data: dict[str, Any]) -> "FeatureSchema":
         """Restore the schema from the output of `to_json`."""
         features = tuple(
-            Feature(f["name"], tuple(f["columns"]), tuple(f["names"])) for f in data["features"]
+            Feature(f["name"], tuple(f["columns"]), tuple(f["names"]), f["form"])
+            for f in data["features"]
         )
         return cls(tuple(data["columns"]), features, data["source"])
 
@@ -192,7 +207,8 @@ def parse_combine_schema(text: str, source: str) -> list[Feature]:
     Parameters
     ----------
     text
-        One feature per line: ``a``, ``a@alias`` or a cross ``a#b@alias#c``.
+        One feature per line: ``a``, ``a@alias``, a cross ``a#b@alias#c``, ``tokens(a)``,
+        ``tokens(a@alias)``, ``number(a)`` or ``vector(a)``.
     source
         Where the text is from, for messages.
 
@@ -252,8 +268,16 @@ def _features(text: str, source: str) -> Iterator[tuple[int, Feature]]:
 def _feature(line: str, fail: _Failure) -> Feature:
     if " " in line or "\t" in line:
         raise fail("spaces inside a feature; write one a line, `a#b`, comments on their own line")
+    found = _FORM.fullmatch(line)
+    form, crossed = (found[1], found[2]) if found else ("value", line)
+    if found and form not in FORMS:
+        raise fail(f"unknown form {form!r}{did_you_mean(form, FORMS)}")
+    if found and "#" in crossed:
+        raise fail(f"{form}(...) takes one column; write a cross without it")
+    if form in ("number", "vector") and "@" in crossed:
+        raise fail(f"{form}(...) is not hashed, so it has no alias; write `{form}(column)`")
     columns, names = [], []
-    for part in line.split("#"):
+    for part in crossed.split("#"):
         if not part:
             raise fail("a cross with an empty part; write `a#b`, with one `#` between columns")
         column, at, alias = part.partition("@")
@@ -270,7 +294,8 @@ def _feature(line: str, fail: _Failure) -> Feature:
         column if column == name else f"{column}@{name}"
         for column, name in zip(columns, names, strict=True)
     )
-    return Feature(canonical, tuple(columns), tuple(names))
+    name = f"{form}({canonical})" if found else canonical
+    return Feature(name, tuple(columns), tuple(names), form)
 
 
 def _check_name(name: str, fail: _Failure) -> None:

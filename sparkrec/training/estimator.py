@@ -48,6 +48,7 @@ from sparkrec.retrieval.search.index import VectorIndex
 from sparkrec.retrieval.search.settings import Retrieval
 from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.schema.text import Text
 from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
 from sparkrec.training.cluster import check_cluster
@@ -119,6 +120,9 @@ class TwoTowerRetriever(Retriever):
     max_list_length: Param[int] = Param(
         Params._dummy(), "max_list_length", "maximum number of values of a list feature"
     )
+    text: Param[Text] = Param(
+        Params._dummy(), "text", "how texts are turned into words, a schema.text.Text"
+    )
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         network = getattr(cls, "network_class", None)
@@ -155,6 +159,7 @@ class TwoTowerRetriever(Retriever):
             user_buckets={},
             item_buckets={},
             max_list_length=64,
+            text=Text(),
         )
 
     # ------------------------------------------------------------------------------- fitting
@@ -167,11 +172,17 @@ class TwoTowerRetriever(Retriever):
         work = self.work_path or str(new_scratch_folder())
         check_cluster(spark, self.get("workers"), self.get("use_gpu"), work)
         require_compatible(self.block("loss"), self.block("training"))
-        if self.get("session_parallel") and not issubclass(self.network_class, RecurrentNetwork):
-            raise ConfigError(
-                "training.session_parallel carries a hidden state from step to step, which "
-                f"{self.network_class.__name__} does not have; remove the key"
-            )
+        if self.get("session_parallel"):
+            if not issubclass(self.network_class, RecurrentNetwork):
+                raise ConfigError(
+                    "training.session_parallel carries a hidden state from step to step, which "
+                    f"{self.network_class.__name__} does not have; remove the key"
+                )
+            if self._reads.item_content:
+                raise ConfigError(
+                    "training.session_parallel reads items by their id; remove the key, or set "
+                    "model.items: id"
+                )
         schemas = self._schemas()
         train, validation = self._training_rows(dataset, schemas[0])
         # On disk, because rows with a hundred negatives would fill the usual heap of a driver.
@@ -193,7 +204,8 @@ class TwoTowerRetriever(Retriever):
             spec = _warm_start(spec, previous, work)
         progress = run_training(spark, spec)
         weights = read_tensors(storage.join(spec.checkpoint_path, FINAL))
-        trained = TrainedNetwork(spec.network, weights)
+        content = {name: torch.from_numpy(value) for name, value in sides.content.items()}
+        trained = TrainedNetwork(spec.network, weights, content)
         fitted = perf_counter() - started
         vectors = trained.item_vectors(sides.item_features[FIRST_ITEM:])
         index = VectorIndex.build(vectors, self.block("retrieval"), sides.catalogue.order)
@@ -277,6 +289,7 @@ class TwoTowerRetriever(Retriever):
             self.network_class.__name__,
             self._reads,
             self.get("max_list_length"),
+            self.get("text"),
             self.get("user_buckets"),
             self.get("item_buckets"),
         )
@@ -298,7 +311,7 @@ class TwoTowerRetriever(Retriever):
         self, train: DataFrame, validation: DataFrame | None, sides: Sides
     ) -> dict[str, Tensor]:
         """The tensors that every training process reads (see `TrainingSpec.tensors_path`)."""
-        arrays = {"item_features": sides.item_features}
+        arrays = {"item_features": sides.item_features, **sides.content}
         stopping = self.block("training").early_stopping
         if self.block("loss").negatives in ("in_batch", "sampled"):
             arrays["item_counts"] = row_counts(train, self.get("item_col"), sides.catalogue)

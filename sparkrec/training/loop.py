@@ -137,7 +137,7 @@ def _phase(
 ) -> Mapping[str, Tensor]:
     """Train one phase to its end; returns its final weights. Updates `progress`."""
     training = spec.training
-    network = spec.build()
+    network = spec.build(tensors)
     if resumed is not None:
         network.load_state_dict(resumed.weights)
     elif spec.initial_weights:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparkrec.models.two_tower import TwoTowerNetwork
 from sparkrec.retrieval.answering.network import NetworkSpec
@@ -19,6 +20,9 @@ _FREE_TO_CHANGE = (
     "save_checkpoint_interval",
     "cache_mb",
 )
+
+# The content of items in `tensors_path`; the names are those of `nn.items.ItemContent.set_content`.
+_CONTENT = ("item_rows", "item_weights", "item_floats")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class TrainingSpec:
         Encoded rows without the validation rows, and with them.
     tensors_path
         safetensors with `item_features` [items, item width], `item_counts` [items] (training rows)
-        for in-batch and sampled negatives, and what `Validation` reads.
+        for in-batch and sampled negatives, the content of the items if the network reads it, and
+        what `Validation` reads.
     initial_weights
         safetensors to start from, or None.
     checkpoint_path
@@ -70,7 +75,10 @@ class TrainingSpec:
             **{k: v for k, v in training.items() if k not in _FREE_TO_CHANGE},
         }
 
-    def build(self) -> TwoTowerNetwork:
-        """The network with random initial weights, drawn with the seed."""
+    def build(self, tensors: Mapping[str, Tensor]) -> TwoTowerNetwork:
+        """The network with random initial weights, drawn with the seed.
+
+        `tensors` are those of `tensors_path`, or none where only the weights are asked for.
+        """
         torch.manual_seed(self.seed)
-        return self.network.build()
+        return self.network.build({name: tensors[name] for name in _CONTENT if name in tensors})

@@ -17,7 +17,7 @@ def grown_weights(spec: TrainingSpec, previous: TrainedNetwork) -> dict[str, Ten
     ConfigError
         The earlier model has another architecture.
     """
-    network = spec.build()
+    network = spec.build({})
     weights = dict(network.state_dict())
     tables = {
         f"{name}.weight" for name, module in network.named_modules() if isinstance(module, Table)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sparkrec.models.sasrec import SASRec, SASRecConfig
 from sparkrec.models.two_tower import TowerInput
-from sparkrec.nn.items import ContentEncoder, GivenVectors, ItemEncoder, ItemTable, WeightedFeatures
+from sparkrec.nn.items import ContentEncoder, ItemContent, ItemEncoder, ItemTable
 from sparkrec.training.settings import Training
 from sparkrec.training.step.optimizers import RowAdam, make_optimizers
 
@@ -17,21 +17,20 @@ WEIGHTS = torch.tensor([[0.0, 0], [0, 0], [1, 0.5], [2, 0], [0, 0], [3, 1]])
 WINDOWS = torch.tensor([[2, 3, 2, 0], [5, 4, 0, 0]])
 
 
-def features() -> WeightedFeatures:
+def content(ids: bool = False, floats: int = 0, features: int = 1) -> ItemContent:
     torch.manual_seed(0)
-    return WeightedFeatures(4, DIM, ROWS, WEIGHTS)
-
-
-def given() -> GivenVectors:
-    torch.manual_seed(0)
-    return GivenVectors(torch.randn(ITEMS, 3), DIM)
+    table = ItemTable(5, DIM, 0.5) if ids else None  # item 5 was added after training
+    made = ItemContent(DIM, 4, features, floats, 0.5, sparse=not ids, ids=table)
+    made.set_content(ROWS, WEIGHTS, torch.randn(ITEMS, floats))
+    return made.eval()
 
 
 ENCODERS = {
     "ids": lambda: ItemTable(ITEMS, DIM, 0.5),
     "ids, sparse": lambda: ItemTable(ITEMS, DIM, 0.5, sparse=True),
-    "features": features,
-    "given": given,
+    "features": content,
+    "numbers": lambda: content(floats=3, features=0),
+    "ids and features and numbers": lambda: content(ids=True, floats=3),
 }
 
 
@@ -51,8 +50,8 @@ def test_any_shape_and_zeros_for_reserved_items(encoder: ItemEncoder) -> None:
 
 
 def test_features_are_summed_by_weight() -> None:
-    encoder = features()
-    table = encoder.weight.detach()
+    encoder = content()
+    table = encoder.features.weight.detach()
     found = encoder(torch.tensor([2, 3, 4, 5])).detach()
     assert torch.allclose(found[0], table[2] + 0.5 * table[3])
     assert torch.allclose(found[1], 2 * table[3])
@@ -60,10 +59,26 @@ def test_features_are_summed_by_weight() -> None:
     assert torch.allclose(found[3], table[2]), "an unknown feature adds nothing"
 
 
-def test_given_numbers_are_mapped() -> None:
-    encoder = given()
-    wanted = encoder.map(encoder.vectors[3])
-    assert torch.allclose(encoder(torch.tensor([3]))[0], wanted)
+def test_an_item_is_the_sum_of_its_parts() -> None:
+    encoder = content(ids=True, floats=3)
+    rows, numbers = encoder.features.weight, encoder.numbers.weight
+    wanted = 2 * rows[3] + numbers @ encoder.floats[3] + encoder.ids.weight[3]
+    assert torch.allclose(encoder(torch.tensor([3]))[0], wanted, atol=1e-6)
+    unseen = 3 * rows[1] + rows[2] + numbers @ encoder.floats[5]
+    assert torch.allclose(encoder(torch.tensor([5]))[0], unseen, atol=1e-6)
+
+
+def test_an_id_is_dropped_in_training_alone() -> None:
+    encoder = content(ids=True)
+    encoder.id_dropout = 0.5
+    items = torch.tensor([3]).expand(400)
+    whole, bare = encoder(items[:1])[0], encoder(items[:1])[0] - encoder.ids.weight[3]
+    assert torch.equal(encoder.encode(items), whole.expand(400, DIM))
+    encoder.train()
+    found = encoder.encode(items)
+    with_id = torch.isclose(found, whole, atol=1e-6).all(dim=1)
+    assert 150 < int(with_id.sum()) < 250
+    assert torch.allclose(found[~with_id], bare.expand(400, DIM)[~with_id], atol=1e-6)
 
 
 def test_each_distinct_item_of_a_batch_is_encoded_once() -> None:
@@ -80,7 +95,9 @@ def test_each_distinct_item_of_a_batch_is_encoded_once() -> None:
     assert [items.tolist() for items in seen] == [[0, 2, 3, 4, 5]]
 
 
-@pytest.mark.parametrize("kind", ["features", "given", "ids, sparse"])
+@pytest.mark.parametrize(
+    "kind", ["features", "numbers", "ids and features and numbers", "ids, sparse"]
+)
 def test_a_sequence_model_learns_through_any_encoder(kind: str) -> None:
     """SASRec does not know what the vectors of its items are made of."""
     torch.manual_seed(0)
@@ -88,7 +105,7 @@ def test_a_sequence_model_learns_through_any_encoder(kind: str) -> None:
     network = SASRec(config, TowerInput(2, (), 4, ITEMS), TowerInput(2, (), 1, ITEMS))
     network.items = ENCODERS[kind]()
     optimizers = make_optimizers(network, Training(learning_rate=0.05))
-    assert any(isinstance(o, RowAdam) for o in optimizers) is (kind != "given")
+    assert any(isinstance(o, RowAdam) for o in optimizers) is (kind in ("features", "ids, sparse"))
     candidates = torch.arange(2, ITEMS)[:, None]
     losses = []
     for _ in range(60):
@@ -105,5 +122,5 @@ def test_a_sequence_model_learns_through_any_encoder(kind: str) -> None:
 
 def test_content_is_no_weight_of_the_model() -> None:
     """It belongs to the items, which change, and is given anew where a model is built."""
-    assert set(features().state_dict()) == {"weight"}
-    assert set(given().state_dict()) == {"map.weight", "map.bias"}
+    names = {"features.weight", "numbers.weight", "ids.weight"}
+    assert set(content(ids=True, floats=3).state_dict()) == names

@@ -1,6 +1,6 @@
 """Answering with a network: query features to vectors, vectors to items."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
 from sparkrec.io import storage
 from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.item_index import FIRST_ITEM
+from sparkrec.models.two_tower import TowerInput
 from sparkrec.retrieval.answering.network import NetworkSpec, TrainedNetwork
 from sparkrec.retrieval.search.index import VectorIndex
 from sparkrec.retrieval.search.searcher import Mask, Pairs, Searcher
@@ -23,6 +24,8 @@ from sparkrec.retrieval.search.topk import Floats, Ints
 
 _WEIGHTS, _VOCABULARY = "weights.safetensors", "vocabulary.safetensors"
 _VECTORS, _INDEX, _ITEMS = "vectors.safetensors", "index.faiss", "items.parquet"
+_CONTENT = "content.safetensors"
+_SIDES = ("user", "item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +38,71 @@ class TwoTowerParts:
     item_encoder: ItemEncoder
     index: VectorIndex
 
+    @property
+    def item_columns(self) -> tuple[str, ...]:
+        """Columns of the items' table that the model reads; none if it knows items by id alone."""
+        features = self.item_encoder.features.declared.features
+        return tuple(dict.fromkeys(column for f in features for column in f.columns))
+
+    def add_items(self, items: pa.Table, item: str) -> "TwoTowerParts":
+        """The parts with items that training never saw, which get vectors from their content.
+
+        Parameters
+        ----------
+        items
+            The column `item` with new ids, each once, and `item_columns`.
+
+        Notes
+        -----
+        The vectors of the other items do not change, and an approximate index is not trained again.
+        """
+        ids = items.column(item).combine_chunks().cast(self.catalogue.ids.type)
+        catalogue = self.catalogue.with_new(ids)
+        network, encoder = self.network, self.item_encoder.features
+        if self.item_encoder.reads_content:
+            added = encoder.encode(items).arrays()
+            content = {
+                name: torch.cat([known, torch.from_numpy(added[name])])
+                for name, known in network.content.items()
+            }
+            network = TrainedNetwork(network.spec, network.weights, content)
+            rows = np.arange(len(self.catalogue), len(catalogue))[:, None] + FIRST_ITEM
+        else:
+            rows = encoder.encode_rows(items)
+        index = self.index.with_vectors(network.item_vectors(rows), catalogue.order)
+        return self._with(catalogue, network, index)
+
+    def remove_items(self, kept: Mask) -> "TwoTowerParts":
+        """The parts with the items of a mask [items] alone; the index is made anew."""
+        catalogue, network = self.catalogue.where(kept), self.network
+        if self.item_encoder.dense:
+            by_index = torch.from_numpy(np.concatenate([np.ones(FIRST_ITEM, bool), kept]))
+            network = network.where(by_index)
+        vectors = np.ascontiguousarray(self.index.vectors[kept])
+        index = VectorIndex.build(vectors, self.index.settings, catalogue.order)
+        return self._with(catalogue, network, index)
+
+    def _with(
+        self, catalogue: Catalogue, network: TrainedNetwork, index: VectorIndex
+    ) -> "TwoTowerParts":
+        users = replace(self.user_encoder, catalogue=catalogue)
+        items = replace(self.item_encoder, catalogue=catalogue)
+        return TwoTowerParts(network, catalogue, users, items, index)
+
     def write(self, folder: str) -> dict[str, Any]:
         """Write the files below a folder; returns the entries for `model.json`."""
-        hashes = {
-            f"{side}.hashes": torch.from_numpy(encoder.arrays()["hashes"].copy())
+        vocabulary = {
+            f"{side}.{name}": torch.from_numpy(values.copy())
             for side, encoder in (
                 ("user", self.user_encoder.features),
                 ("item", self.item_encoder.features),
             )
+            for name, values in encoder.arrays().items()
         }
-        write_tensors(storage.join(folder, _VOCABULARY), hashes)
+        write_tensors(storage.join(folder, _VOCABULARY), vocabulary)
         write_tensors(storage.join(folder, _WEIGHTS), self.network.weights)
+        if self.network.content:
+            write_tensors(storage.join(folder, _CONTENT), self.network.content)
         vectors = {"items": torch.from_numpy(np.ascontiguousarray(self.index.vectors))}
         write_tensors(storage.join(folder, _VECTORS), vectors)
         storage.write_bytes(storage.join(folder, _INDEX), self.index.to_bytes())
@@ -53,6 +110,8 @@ class TwoTowerParts:
         return {
             "network": self.network.spec.network,
             "config": dict(self.network.spec.config),
+            "shapes": {side: asdict(getattr(self.network.spec, side)) for side in _SIDES},
+            "has_content": bool(self.network.content),
             "user": self.user_encoder.to_json(),
             "item": self.item_encoder.to_json(),
             "index": asdict(self.index.settings),
@@ -62,20 +121,31 @@ class TwoTowerParts:
     def read(cls, folder: str, description: dict[str, Any]) -> "TwoTowerParts":
         """The parts that `write` wrote."""
         arrays = read_tensors(storage.join(folder, _VOCABULARY))
-        hashes = {side: arrays[f"{side}.hashes"].numpy() for side in ("user", "item")}
+        vocabulary = {
+            side: {
+                name.removeprefix(f"{side}."): values.numpy()
+                for name, values in arrays.items()
+                if name.startswith(f"{side}.")
+            }
+            for side in _SIDES
+        }
         catalogue = Catalogue.read(storage.join(folder, _ITEMS))
-        users = QueryEncoder.restore(description["user"], hashes["user"], catalogue)
-        items = ItemEncoder.restore(description["item"], hashes["item"], catalogue)
-        spec = NetworkSpec(
-            description["network"], description["config"], users.tower_input, items.tower_input
-        )
+        users = QueryEncoder.restore(description["user"], vocabulary["user"], catalogue)
+        items = ItemEncoder.restore(description["item"], vocabulary["item"], catalogue)
+        where = f"{folder}/model.json"
+        shapes = {
+            side: from_json(TowerInput, description["shapes"][side], where) for side in _SIDES
+        }
+        spec = NetworkSpec(description["network"], description["config"], **shapes)
         index = VectorIndex.from_bytes(
             storage.read_bytes(storage.join(folder, _INDEX)),
-            from_json(Retrieval, description["index"], f"{folder}/model.json"),
+            from_json(Retrieval, description["index"], where),
             catalogue.order,
         )
         weights = read_tensors(storage.join(folder, _WEIGHTS))
-        return cls(TrainedNetwork(spec, weights), catalogue, users, items, index)
+        content = read_tensors(storage.join(folder, _CONTENT)) if description["has_content"] else {}
+        trained = TrainedNetwork(spec, weights, content)
+        return cls(trained, catalogue, users, items, index)
 
 
 class TwoTowerSearcher(Searcher):

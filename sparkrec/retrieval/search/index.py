@@ -55,6 +55,15 @@ class VectorIndex:
         index.add(contiguous)
         return cls(index, settings, order)
 
+    def with_vectors(self, vectors: Floats, order: Ints) -> "VectorIndex":
+        """An index that also has the given vectors [new, dim], after the others.
+
+        The lists of an IVF index stay as they are. `order` is that of all items.
+        """
+        index = faiss.clone_index(self.faiss_index)
+        index.add(np.ascontiguousarray(vectors, np.float32))
+        return VectorIndex(index, self.settings, order)
+
     def to_bytes(self) -> bytes:
         """The index in faiss's own format."""
         return faiss.serialize_index(self.faiss_index).tobytes()

@@ -292,13 +292,18 @@ class SequenceLoss(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
         items = batch["items"]
         longest = int((items != 0).sum(dim=1).max())
-        with self._precision():
-            states = self.network.encode_windows(items[:, : longest - 1])  # type: ignore[operator]
         following = items[:, 1:longest]
         trained = following != 0
-        self.positives += int(trained.sum())
+        targets = following[trained]
+        candidates = self.candidates(targets)
+        with self._precision():
+            states, vectors = self.network.encode_step(  # type: ignore[operator]
+                items[:, : longest - 1], candidates
+            )
+        self.positives += len(targets)
         weight = batch["weights"][:, 1:longest][trained].float() if "weights" in batch else None
-        return self.contrast(states[trained].float(), following[trained], weight)
+        queries = states[trained].float()
+        return self.contrast_with(queries, vectors.float(), targets, candidates, weight)
 
 
 def _distinct(items: Tensor) -> Tensor:
