@@ -30,6 +30,7 @@ from sparkrec.io.outputs import resolve
 from sparkrec.retrieval import answering
 from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.schema.parser import feature_schema
 from sparkrec.spark_versions import to_arrow
 from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
 
@@ -87,6 +88,15 @@ def small(make: Callable[..., Retriever], **settings: Any) -> Callable[..., Retr
     return partial(make, **{**common, **settings})
 
 
+def content_gru4rec(**params: Any) -> Retriever:
+    """Reads the colour of an item beside its id."""
+    rows = [(item, f"colour {colour(item)}") for item in range(ITEMS)]
+    items = SparkSession.active().createDataFrame(rows, "item_id long, colour string")
+    declared = feature_schema("item_id\ncolour", "columns", "item_id\ncolour", "features")
+    read = {"items": items, "item_schema": declared, "model_items": "both", "id_dropout": 0.1}
+    return small(GRU4Rec, hidden=(8,), **SEQUENCE)(**read, **params)
+
+
 # Few steps over few windows: every epoch is a handful of batches.
 SEQUENCE = {"max_len": 30, "epochs": 20, "batch_size": 8}
 BAG = {"max_len": 10, "epochs": 10, "batch_size": 64, "num_negatives": 8}
@@ -109,6 +119,7 @@ CASES = {
     "gru4rec": Case(
         small(GRU4Rec, hidden=(8,), dropout_hidden=0.3, **SEQUENCE), by_history=True, vectors=True
     ),
+    "gru4rec_both": Case(content_gru4rec, by_history=True, vectors=True),
     "sasrec": Case(
         partial(SASRec, dim=8, learning_rate=0.02, early_stopping=None, seed=3, **SEQUENCE),
         by_history=True,
@@ -190,7 +201,7 @@ def queries(spark: SparkSession) -> DataFrame:
 
 
 # Similar to the other cases, and left to `make test-all`.
-ALIKE = {"global_hot", "simplex", "hrm", "sasrec"}
+ALIKE = {"global_hot", "simplex", "hrm", "sasrec", "gru4rec_both"}
 
 
 @pytest.fixture(

@@ -59,6 +59,16 @@ def test_combine_schema_takes_crosses_and_aliases() -> None:
     ]
 
 
+def test_combine_schema_takes_forms_of_content() -> None:
+    text = "tokens(title)\ntokens(plot@title)\nnumber(price)\nvector(given)"
+    assert parse_combine_schema(text, "combine") == [
+        Feature("tokens(title)", ("title",), ("title",), "tokens"),
+        Feature("tokens(plot@title)", ("plot",), ("title",), "tokens"),
+        Feature("number(price)", ("price",), ("price",), "number"),
+        Feature("vector(given)", ("given",), ("given",), "vector"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -74,6 +84,13 @@ def test_combine_schema_takes_crosses_and_aliases() -> None:
         ("a\na@a", "combine:2: in 'a@a': the feature already stands on line 1"),
         ("a,b", "combine:1: in 'a,b': the name 'a,b' has the character ','"),
         ("a@1", "combine:1: in 'a@1': the name '1' begins with '1'"),
+        ("token(a)", "combine:1: in 'token(a)': unknown form 'token'; did you mean 'tokens'?"),
+        ("tokens(a#b)", "combine:1: in 'tokens(a#b)': tokens(...) takes one column"),
+        ("number(a@b)", "combine:1: in 'number(a@b)': number(...) is not hashed"),
+        ("vector()", "combine:1: in 'vector()': a cross with an empty part"),
+        ("tokens(a", "combine:1: in 'tokens(a': the name 'tokens(a' has the character '('"),
+        ("tokens(a)#b", "combine:1: in 'tokens(a)#b': the name 'tokens(a)' has the character '('"),
+        ("tokens(a)\ntokens(a@a)", "combine:2: in 'tokens(a@a)': the feature already stands on"),
     ],
 )
 def test_combine_schema_errors_name_the_line(text: str, message: str) -> None:
@@ -113,7 +130,9 @@ def test_any_text_parses_or_is_a_schema_error_of_one_line(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="ab#@ \t\n0\r", max_size=30))
+@given(
+    st.text(alphabet="ab#@ \t\n0\r", max_size=30) | st.sampled_from(["tokens(a@b)", "vector(a)"])
+)
 def test_canonical_names_parse_to_the_same_features(text: str) -> None:
     try:
         features = parse_combine_schema(text, "file")
