@@ -60,16 +60,17 @@ def poisson_weights(user_hash: np.ndarray, replicates: int, seed: int) -> np.nda
 
 
 def bootstrap_sums(
-    users: DataFrame, user_hash: str, values: Sequence[str], replicates: int, seed: int
+    rows: DataFrame, hashes: Sequence[str], values: Sequence[str], replicates: int, seed: int
 ) -> np.ndarray:
-    """Sum columns over users, without weights and with the weights of each bootstrap replicate.
+    """Sum columns over rows, without weights and with the weights of each bootstrap replicate.
 
     Parameters
     ----------
-    users
-        One row per user, with the columns of `values` (double, no nulls).
-    user_hash
-        Column of the hash of the user id (bigint).
+    rows
+        One row per user, or per user and item, with the columns of `values` (double, no nulls).
+    hashes
+        Columns of the hashes of what is resampled (bigint), such as the user id. With several, the
+        weight of a row is the product of their weights.
     values
         Columns to sum.
     replicates, seed
@@ -81,28 +82,31 @@ def bootstrap_sums(
 
     Notes
     -----
-    The executors make users * replicates draws, at about 5 ns each. The output of a partition has
-    one row per replicate, and the driver collects replicates + 1 rows, whatever the number of
-    users.
+    The executors make rows * replicates draws for each of `hashes`, at about 5 ns each. The output
+    of a partition has one row per replicate, and the driver collects replicates + 1 rows, whatever
+    the number of rows.
     """
     names = list(values)
 
     def partial_sums(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = np.zeros((replicates + 1, len(names)))
         for batch in batches:
-            hashes = batch.column(user_hash).to_numpy()
-            rows = np.column_stack([batch.column(name).to_numpy() for name in names])
-            sums[0] += rows.sum(axis=0)
-            for start in range(0, len(hashes), _CHUNK_USERS):
+            keys = [batch.column(name).to_numpy() for name in hashes]
+            table = np.column_stack([batch.column(name).to_numpy() for name in names])
+            sums[0] += table.sum(axis=0)
+            for start in range(0, len(table), _CHUNK_USERS):
                 chunk = slice(start, start + _CHUNK_USERS)
-                sums[1:] += poisson_weights(hashes[chunk], replicates, seed).T @ rows[chunk]
+                weights = poisson_weights(keys[0][chunk], replicates, seed)
+                for number, other in enumerate(keys[1:], 1):
+                    weights *= poisson_weights(other[chunk], replicates, seed + number)
+                sums[1:] += weights.T @ table[chunk]
         columns = [pa.array(np.arange(replicates + 1, dtype=np.int32))]
         columns += [pa.array(column) for column in np.ascontiguousarray(sums.T)]
         yield pa.RecordBatch.from_arrays(columns, names=["replicate", *names])
 
     fields = [StructField("replicate", IntegerType())]
     fields += [StructField(name, DoubleType()) for name in names]
-    partials = users.select(user_hash, *names).mapInArrow(partial_sums, StructType(fields))
+    partials = rows.select(*hashes, *names).mapInArrow(partial_sums, StructType(fields))
     summed = partials.groupBy("replicate").agg(*(F.sum(name).alias(name) for name in names))
     table = np.array([tuple(row) for row in summed.collect()], dtype=np.float64)
     return table[np.argsort(table[:, 0]), 1:]

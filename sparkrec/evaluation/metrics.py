@@ -57,15 +57,16 @@ class Evaluation:
         Value by name, such as `recall@20`.
     interval95
         95% interval over users, (low, high), by name of the metric.
-    by_history
-        The same for the queries `WITH_HISTORY` and `WITHOUT_HISTORY`, without coverage and
-        popularity. Empty if the queries have no column `history`, or if only one kind occurs.
+    groups
+        The same for groups of the queries, by their name, without coverage and popularity. Here
+        `WITH_HISTORY` and `WITHOUT_HISTORY`; none if the queries have no column `history`, or if
+        only one kind occurs.
     """
 
     n: int
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
-    by_history: "dict[str, Evaluation]" = field(default_factory=dict)
+    groups: "dict[str, Evaluation]" = field(default_factory=dict)
 
 
 def count_items(events: DataFrame, item: str) -> DataFrame:
@@ -156,7 +157,7 @@ def evaluate(
         groups = _groups(columns) if without else {}
         names = [*columns, *groups, "users", "popularity", "slots"]
         table = bootstrap_sums(
-            _user_sums(rows, lists, {**columns, **groups}), "user_hash", names, replicates, seed
+            _user_sums(rows, lists, {**columns, **groups}), ["user_hash"], names, replicates, seed
         )
         sums = dict(zip(names, table.T, strict=True))
         users = int(sums["users"][0])
@@ -167,9 +168,9 @@ def evaluate(
             counts.unpersist()
 
     whole = _ratios(sums, metrics_at_ks, "")
-    by_history = {}
+    by_group = {}
     if 0 < without < whole.n:
-        by_history = {
+        by_group = {
             name: _ratios(sums, metrics_at_ks, f" {name}")
             for name in (WITH_HISTORY, WITHOUT_HISTORY)
         }
@@ -184,7 +185,7 @@ def evaluate(
     whole.metrics[f"popularity@{last}"] = _rounded(popularity[0] / max(slots[0], 1.0))
     low, high = ratio_interval(popularity[1:], slots[1:])
     whole.interval95[f"popularity@{last}"] = _rounded(low), _rounded(high)
-    return replace(whole, by_history=by_history)
+    return replace(whole, groups=by_group)
 
 
 def _groups(columns: Mapping[str, Column]) -> dict[str, Column]:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from sparkrec.errors import ConfigError, DataError
 
 EVENT_TYPE = "event_type"
+COLD_ITEMS = "cold_items"
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,13 @@ _PROTOCOLS = {
             "temporal",
             "every event from a moment on is queried with the user's events before it and ranked "
             "among the items of train; a test item outside them is a miss.",
+        ),
+        Protocol(
+            COLD_ITEMS,
+            "the test rows of a split that keeps some items from train (`cold_items`); these are "
+            "added to the model before it answers, and every relevant item is a row: `cold` and "
+            "`warm` are ranked among all items, `cold among cold` among the cold ones; intervals "
+            "are over users and items.",
         ),
         Protocol(
             "next_basket",

@@ -12,7 +12,7 @@ from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.config.load import KEY
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.evaluation.protocols import of_event_type, protocol
+from sparkrec.evaluation.protocols import COLD_ITEMS, of_event_type, protocol
 from sparkrec.io import storage
 from sparkrec.io.output_paths import check_output
 from sparkrec.io.outputs import is_published, resolve
@@ -46,6 +46,9 @@ class Inputs:
     users
         Table with the features of users that the schemas name and the training rows do not have;
         by default `users` in the folder above the split, if it is there.
+    cold_items
+        Table of the items that the split keeps from train, for the protocol `cold_items`; by
+        default `cold_items` of the split, if it is there.
     """
 
     split: str | None = None
@@ -55,6 +58,7 @@ class Inputs:
     validation: str | None = None
     items: str | None = None
     users: str | None = None
+    cold_items: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -82,7 +86,12 @@ class Inputs:
         found = self.required()
         if self.split is None:
             return found
-        places = {"validation": self.split, "items": self.root, "users": self.root}
+        places = {
+            "validation": self.split,
+            "cold_items": self.split,
+            "items": self.root,
+            "users": self.root,
+        }
         for name, folder in places.items():
             path = storage.join(folder, name)
             if name not in found and is_published(path):
@@ -183,6 +192,7 @@ class Tables:
     validation: DataFrame | None
     items: DataFrame | None
     users: DataFrame | None
+    cold_items: DataFrame | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
 
 
@@ -210,6 +220,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         "validation": {"query_id": INTEGER_TYPES},
         "items": {columns.item: KEY_TYPES},
         "users": {columns.user: KEY_TYPES},
+        "cold_items": {columns.item: KEY_TYPES},
     }
     # Pointers are followed once: the tables stay the same ones while another run is published.
     paths = {name: resolve(path) for name, path in job.tables.paths().items()}
@@ -220,6 +231,12 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
     if job.evaluation.target is not None:
         for name in {"test", "validation"} & set(frames):
             frames[name] = of_event_type(frames[name], job.evaluation.target, f"input.{name}")
+    if chosen.name == COLD_ITEMS and not {"cold_items", "items"} <= set(frames):
+        lacking = "cold_items" if "cold_items" not in frames else "items"
+        raise DataError(
+            f"the protocol cold_items needs the table input.{lacking}; make the split with "
+            "split.cold_items, and name the table of the items' features in input.items"
+        )
     # An error should appear now and not after the model was trained.
     chosen.relevant_queries(frames["test"], columns.rating, job.evaluation.rating_above)
     for name in ("test", "validation"):
@@ -232,6 +249,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         validation=frames.get("validation"),
         items=frames.get("items"),
         users=frames.get("users"),
+        cold_items=frames.get("cold_items"),
         fingerprint=fingerprint(paths),
     )
 

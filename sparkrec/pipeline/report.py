@@ -27,7 +27,7 @@ class Result:
         Name of the evaluation protocol.
     exclude_seen
         Whether items of the query's history were kept out of its recommendations.
-    n, metrics, interval95, by_history
+    n, metrics, interval95, groups
         See `Evaluation`.
     """
 
@@ -37,7 +37,7 @@ class Result:
     n: int
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
-    by_history: dict[str, Evaluation] = field(default_factory=dict)
+    groups: dict[str, Evaluation] = field(default_factory=dict)
 
     @classmethod
     def of(cls, evaluation: Evaluation, model: str, protocol: str, exclude_seen: bool) -> "Result":
@@ -45,11 +45,11 @@ class Result:
         return cls(model, protocol, exclude_seen, **vars(evaluation))
 
     @property
-    def groups(self) -> "dict[str, Result]":
-        """The results of the queries with and without a history, where both kinds occur."""
+    def parts(self) -> "dict[str, Result]":
+        """The results of the groups, each as a result of its own."""
         return {
             name: Result.of(part, self.model, self.protocol, self.exclude_seen)
-            for name, part in self.by_history.items()
+            for name, part in self.groups.items()
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -59,19 +59,18 @@ class Result:
             "protocol": self.protocol,
             "exclude_seen": self.exclude_seen,
             **_figures(self),
-            "by_history": {name: _figures(part) for name, part in self.by_history.items()},
+            "groups": {name: _figures(part) for name, part in self.groups.items()},
         }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Result":
-        """The inverse of `to_json`; what was written before there was `by_history` has none."""
-        groups = entry.get("by_history", {})
+        """The inverse of `to_json`."""
+        groups = entry["groups"]
         return cls(
             entry["model"],
             entry["protocol"],
             entry["exclude_seen"],
-            **vars(_evaluation(entry))
-            | {"by_history": {g: _evaluation(groups[g]) for g in groups}},
+            **vars(_evaluation(entry)) | {"groups": {g: _evaluation(groups[g]) for g in groups}},
         )
 
 
@@ -157,8 +156,8 @@ def metrics_json(
 def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
     """A plain text table for a terminal, a line a result, with each protocol explained below it.
 
-    A metric that a result lacks is shown as `-`; recall is followed by its 95% interval. Where
-    some queries have no history, two lines follow with the queries with and without one.
+    A metric that a result lacks is shown as `-`; recall is followed by its 95% interval. The groups
+    of a result, such as the queries with and without a history, follow it, a line each.
     """
     header = ["model", "protocol", "seen", "n"]
     for k in ks:
@@ -166,7 +165,7 @@ def format_table(results: Sequence[Result], ks: Sequence[int] = (20,)) -> str:
         header += [f"coverage@{k}"] if _any_has(results, f"coverage@{k}") else []
     lines = [header]
     shown = [
-        (name, part) for result in results for name, part in ({"": result} | result.groups).items()
+        (name, part) for result in results for name, part in ({"": result} | result.parts).items()
     ]
     for group, result in shown:
         seen = ", ".join(filter(None, (_seen(result), group)))

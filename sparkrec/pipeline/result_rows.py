@@ -34,7 +34,7 @@ def rows_of(conf: str, run: Mapping[str, Any]) -> list[Row]:
         if not own and result.protocol != "next_basket":
             continue
         fit = run["seconds"].get("fit") if own else None
-        for queries, part in ({ALL: result} | result.groups).items():
+        for queries, part in ({ALL: result} | result.parts).items():
             row = {
                 "dataset": run["dataset"],
                 "conf": conf,

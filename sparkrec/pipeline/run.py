@@ -11,9 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.config import load as configs
-from sparkrec.errors import DataError
-from sparkrec.evaluation.metrics import count_items, evaluate
-from sparkrec.evaluation.protocols import protocol
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.evaluation.cold import evaluate_cold
+from sparkrec.evaluation.metrics import Evaluation, count_items, evaluate
+from sparkrec.evaluation.protocols import COLD_ITEMS, protocol
 from sparkrec.io import storage
 from sparkrec.io.outputs import WORK, is_published, resolve
 from sparkrec.io.tables import load_table, write_part
@@ -21,6 +22,7 @@ from sparkrec.models.registry import find_class, short_name
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.report import Result, format_table, metrics_json
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.transforms.cold_items import FIRST_SEEN
 
 log = logging.getLogger("sparkrec.run")
 
@@ -90,6 +92,8 @@ class Run:
         queries = chosen.relevant_queries(
             self.tables.test, columns.rating, job.evaluation.rating_above
         )
+        if chosen.name == COLD_ITEMS:
+            model = self._with_cold_items(model)
         counts = count_items(self.tables.events, columns.item).persist()
         first = job.retrieval.exclude_seen
         for exclude_seen in (first, not first):
@@ -106,14 +110,58 @@ class Run:
                 self._report_short(recommendations, rows, exclude_seen)
                 self._add_seconds("recommend", start)
             start = perf_counter()
-            found = evaluate(
-                recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
-            )
+            if chosen.name == COLD_ITEMS:
+                found = self._evaluate_cold(model, recommendations, queries, exclude_seen)
+            else:
+                found = evaluate(
+                    recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
+                )
             recommendations.unpersist()
             if yardstick is None:
                 self._add_seconds("evaluate", start)
             self.results.append(Result.of(found, yardstick or self.name, chosen.name, exclude_seen))
         counts.unpersist()
+
+    def _with_cold_items(self, model: RetrievalModel) -> RetrievalModel:
+        """The model with the cold items of the split, if it can take items it has never seen."""
+        items, cold = self.tables.items, self.tables.cold_items
+        assert items is not None and cold is not None
+        new = items.join(F.broadcast(cold.select(self.job.columns.item)), self.job.columns.item)
+        try:
+            return model.add_items(new)
+        except ConfigError as error:
+            log.info("cold items are misses: %s", error)
+            return model
+
+    def _evaluate_cold(
+        self,
+        model: RetrievalModel,
+        recommendations: DataFrame,
+        queries: DataFrame,
+        exclude_seen: bool,
+    ) -> Evaluation:
+        columns, table = self.job.columns, self.tables.cold_items
+        assert table is not None
+        cold = table.select(F.col(columns.item).alias("item"), FIRST_SEEN).persist()
+        params = {
+            model.getParam("exclude_seen"): exclude_seen,
+            model.getParam("candidates"): [row["item"] for row in cold.select("item").collect()],
+            model.getParam("fallback"): "none",
+        }
+        among_cold = model.transform(queries, params).select("query_id", "recommended").persist()
+        time = columns.timestamp if columns.timestamp in queries.columns else None
+        found = evaluate_cold(
+            recommendations,
+            among_cold,
+            queries,
+            columns.user,
+            cold,
+            timestamp=time,
+            seed=self.job.seed,
+        )
+        among_cold.unpersist()
+        cold.unpersist()
+        return found
 
     def evaluate_yardsticks(self) -> None:
         """Evaluate the count models that the conf asks for, beside the job's own."""

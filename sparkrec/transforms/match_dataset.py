@@ -13,6 +13,7 @@ from sparkrec.io import storage
 from sparkrec.io.publishing import publish
 from sparkrec.io.tables import load_table, write_part, write_table
 from sparkrec.transforms import filters
+from sparkrec.transforms.cold_items import COLD_ITEMS, ColdItems, cold_items
 from sparkrec.transforms.features import read_events
 from sparkrec.transforms.filters import Core
 from sparkrec.transforms.negatives import negatives_shortfall, sample_negatives
@@ -104,6 +105,9 @@ class SplitBy:
     new_users
         For `temporal`, whether the events of users who begin at or after `test_from` are `test`
         rows or are left out (`drop`). They are never in train. Sessions must be `test`.
+    cold_items
+        Which items are left out of train, so that the test rows show how well items are found that
+        a model has never seen. They are listed in the table `cold_items`.
     """
 
     method: Literal["last_n", "leave_one_out", "temporal", "last_basket"]
@@ -111,6 +115,7 @@ class SplitBy:
     test_from: Moment | None = None
     validation_from: Moment | None = None
     new_users: Literal["test", "drop"] = "test"
+    cold_items: ColdItems | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -125,13 +130,14 @@ class SplitBy:
     def split(self, events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
         """Split events by the method."""
         if self.method == "last_n":
-            return last_n(events, columns, self.n, core)
+            return last_n(events, columns, self.n, core, self.cold_items)
         if self.method == "leave_one_out":
-            return leave_one_out(events, columns, core)
+            return leave_one_out(events, columns, core, self.cold_items)
         if self.method == "last_basket":
-            return last_basket(events, columns, core)
+            return last_basket(events, columns, core, self.cold_items)
         assert self.test_from is not None
-        return temporal(events, columns, self.test_from, self.validation_from, self.new_users, core)
+        moments = self.test_from, self.validation_from
+        return temporal(events, columns, *moments, self.new_users, core, self.cold_items)
 
 
 @dataclass(frozen=True)
@@ -197,9 +203,12 @@ def _write_split(spark: SparkSession, config: MatchDataset) -> str:
     events = read_events(spark, config.input.events, "input.events", columns)
     read = filters.date_range(events, columns, wanted.start, wanted.end)
     split = config.split.split(read, columns, wanted.core)
+    tables, cold = split.tables, config.split.cold_items
+    if cold is not None:
+        tables[COLD_ITEMS] = cold_items(read, columns, cold)
     rows = {}
-    with publish(**config.target, parts=tuple(split.tables)) as folder:
-        for name, frame in split.tables.items():
+    with publish(**config.target, parts=tuple(tables)) as folder:
+        for name, frame in tables.items():
             rows[name] = write_part(frame, storage.join(folder, name))["rows"]
         # Counted before the split is published, so that a failure leaves the old one in force.
         found = split.parts.collect()
@@ -221,6 +230,11 @@ def _summary(path: str, rows: dict[str, int], marked: int, parts: dict[str, int]
             f"{storage.join(path, 'validation')}: {rows['validation']:,} rows, made of "
             f"{marked:,} events that lie inside train, marked there by {IS_VALIDATION}",
             f"{storage.join(path, 'test')}: {rows['test']:,} rows",
+            *(
+                [f"{storage.join(path, COLD_ITEMS)}: {rows[COLD_ITEMS]:,} items"]
+                if COLD_ITEMS in rows
+                else []
+            ),
             f"{total:,} events = {train:,} in train + {test:,} in test + {left_out:,} left out"
             + (f" ({reasons})" if reasons else ""),
         ]

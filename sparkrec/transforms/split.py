@@ -15,6 +15,9 @@ All splits have these rules:
   out, so it does not know the future. It applies to all rows: a test or validation row whose user
   or item is outside is left out, because train cannot contain it. Histories are not filtered.
 - `parts` counts every event once: in train, in test, or left out, with the reason.
+- With `cold` (see `transforms.cold_items`), events of cold items are left out of train and of
+  validation, and are test rows like any others, also if the items are outside of the core. Train
+  has no columns with histories.
 
 Events are always ordered by (timestamp, position). The frames of a split are lazy and read `events`
 several times, so write or persist `events` first. Each frame costs two shuffles by user. Histories
@@ -36,6 +39,7 @@ from sparkrec.transforms._common import (
     require_events,
     require_session,
 )
+from sparkrec.transforms.cold_items import FIRST_SEEN, ColdItems, with_first_seen
 from sparkrec.transforms.filters import Core
 
 IS_VALIDATION = "is_validation"
@@ -49,6 +53,7 @@ _RANK, _EVENTS, _ITEMS = "_sr_rank", "_sr_events", "_sr_items"
 _START, _PART, _VALIDATION = "_sr_start", "_sr_part", "_sr_validation"
 TRAIN, TEST = "train", "test"
 OUTSIDE_CORE, NEW_USER = "users or items with too few events in train", "users who are new in test"
+COLD, UNUSED = "cold items before the test rows", "test rows, in whose place validation rows are"
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,13 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def last_n(events: DataFrame, columns: Columns, n: int = 3, core: Core | None = None) -> Split:
+def last_n(
+    events: DataFrame,
+    columns: Columns,
+    n: int = 3,
+    core: Core | None = None,
+    cold: ColdItems | None = None,
+) -> Split:
     """Hold out the last n events of each user who has more than n.
 
     Parameters
@@ -87,6 +98,8 @@ def last_n(events: DataFrame, columns: Columns, n: int = 3, core: Core | None = 
         Number of test rows per user, at least 1.
     core
         Which users and items are kept; by default all are.
+    cold
+        Which items are left out of train; by default none are.
 
     Raises
     ------
@@ -99,12 +112,17 @@ def last_n(events: DataFrame, columns: Columns, n: int = 3, core: Core | None = 
     require_at_least("n", n, 1)
     ranked = _rank(events, columns, [columns.timestamp, columns.position])
     held_out = (F.col(_EVENTS) > n) & (F.col(_RANK) > F.col(_EVENTS) - n)
-    return _split_rows(events, _with_parts(ranked, held_out, core, columns), columns)
+    return _split_rows(events, _with_parts(ranked, held_out, core, cold, columns), columns)
 
 
-def leave_one_out(events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
+def leave_one_out(
+    events: DataFrame,
+    columns: Columns,
+    core: Core | None = None,
+    cold: ColdItems | None = None,
+) -> Split:
     """Hold out the last event of each user who has more than one: `last_n` with n=1."""
-    return last_n(events, columns, n=1, core=core)
+    return last_n(events, columns, 1, core, cold)
 
 
 def temporal(
@@ -114,6 +132,7 @@ def temporal(
     validation_from: int | None = None,
     new_users: Literal["test", "drop"] = "test",
     core: Core | None = None,
+    cold: ColdItems | None = None,
 ) -> Split:
     """Hold out all events at or after a time, so that train has no event of the test's time.
 
@@ -134,23 +153,31 @@ def temporal(
     core
         Which users and items are kept; by default all are. A minimum for users leaves out all
         new users, because they have no event in train.
+    cold
+        Which items are left out of train; by default none are.
 
     Raises
     ------
     DataError
         A column is missing.
     ConfigError
-        `validation_from` is not before `test_from`, or `new_users` is neither test nor drop.
+        `validation_from` is not before `test_from`, `new_users` is neither test nor drop, or `cold`
+        asks for validation rows in the place of test rows.
     """
     require_events(events, columns)
     if validation_from is not None and validation_from >= test_from:
         raise ConfigError(f"validation_from {validation_from} is not before test_from {test_from}")
     if new_users not in ("test", "drop"):
         raise ConfigError(f"new_users must be test or drop, not {new_users}")
+    if cold is not None and cold.rows == "validation":
+        raise ConfigError(
+            "cold_items.rows: validation is not for temporal splits; set test_from to the time "
+            "from which rows are for validation, and filters.end to the old test_from"
+        )
     time = F.col(columns.timestamp)
     first = F.min(columns.timestamp).over(Window.partitionBy(columns.user))
     ranked = _rank(events, columns, [columns.timestamp, columns.position]).withColumn(_START, first)
-    parts = _with_parts(ranked, time >= test_from, core, columns)
+    parts = _with_parts(ranked, time >= test_from, core, cold, columns)
     if new_users == "drop":
         new = (F.col(_PART) == TEST) & (F.col(_START) >= test_from)
         parts = parts.withColumn(_PART, F.when(new, NEW_USER).otherwise(F.col(_PART)))
@@ -163,7 +190,12 @@ def temporal(
     return _split_rows(events, marked.withColumn(_VALIDATION, asked), columns)
 
 
-def last_basket(events: DataFrame, columns: Columns, core: Core | None = None) -> Split:
+def last_basket(
+    events: DataFrame,
+    columns: Columns,
+    core: Core | None = None,
+    cold: ColdItems | None = None,
+) -> Split:
     """Hold out the last basket of each user who has more than one.
 
     A basket is the events of a user with the same `columns.session`; baskets are ordered by their
@@ -190,7 +222,7 @@ def last_basket(events: DataFrame, columns: Columns, core: Core | None = None) -
     ranked = _rank(started, columns, [_START])
     last = F.max(_RANK).over(Window.partitionBy(columns.user))
     held_out = (F.col(_RANK) == last) & (F.col(_RANK) > 1)
-    marked = _mark_validation(_with_parts(ranked, held_out, core, columns), columns)
+    marked = _mark_validation(_with_parts(ranked, held_out, core, cold, columns), columns)
     sequences = _sequences(started, [_START, columns.timestamp, columns.position], columns)
 
     def queries(rows: DataFrame) -> DataFrame:
@@ -207,14 +239,32 @@ def _rank(events: DataFrame, columns: Columns, order: list[str]) -> DataFrame:
 
 
 def _with_parts(
-    ranked: DataFrame, held_out: Column, core: Core | None, columns: Columns
+    ranked: DataFrame,
+    held_out: Column,
+    core: Core | None,
+    cold: ColdItems | None,
+    columns: Columns,
 ) -> DataFrame:
-    """Add the part that each row belongs to: `TRAIN`, `TEST` or `OUTSIDE_CORE`."""
+    """Add the part that each row belongs to: `TRAIN`, `TEST`, or why it is in neither."""
     rows = ranked.withColumn(_PART, F.when(held_out, TEST).otherwise(TRAIN))
-    if core is None or not core.limits:
+    is_cold = F.lit(False)
+    if cold is not None:
+        rows = rows.transform(with_first_seen, columns)
+        is_cold = F.coalesce(cold.flag(rows, columns), F.lit(False))
+    if core is not None and core.limits:
+        in_core, flagged = core.flag(rows, rows.where(F.col(_PART) == TRAIN), columns)
+        # A cold item may have no event in train, and is tested all the same.
+        kept = in_core | (is_cold & (F.col(_PART) == TEST))
+        rows = flagged.withColumn(_PART, F.when(kept, F.col(_PART)).otherwise(OUTSIDE_CORE))
+    if cold is None:
         return rows
-    inside, flagged = core.flag(rows, rows.where(F.col(_PART) == TRAIN), columns)
-    return flagged.withColumn(_PART, F.when(inside, F.col(_PART)).otherwise(OUTSIDE_CORE))
+    if cold.rows == "validation":
+        part = F.col(_PART)
+        now = F.when(part == TEST, UNUSED).when(F.col(IS_VALIDATION), TEST).otherwise(part)
+        marked = _mark_validation(rows, columns)
+        rows = marked.withColumn(_PART, now).drop(IS_VALIDATION, _VALIDATION)
+    left_out = (F.col(_PART) == TRAIN) & is_cold
+    return rows.withColumn(_PART, F.when(left_out, COLD).otherwise(F.col(_PART)))
 
 
 def _mark_validation(rows: DataFrame, columns: Columns) -> DataFrame:
@@ -231,6 +281,8 @@ def _split(
     events: DataFrame, marked: DataFrame, queries: Callable[[DataFrame], DataFrame]
 ) -> Split:
     names = [name for name in events.columns if name != IS_VALIDATION]
+    if FIRST_SEEN in marked.columns:
+        names = [name for name in names if not name.startswith(("recent_", "last_"))]
     return Split(
         train=marked.where(F.col(_PART) == TRAIN).select(*names, IS_VALIDATION),
         validation=queries(marked.where(F.col(_VALIDATION))),

@@ -76,7 +76,9 @@ def test_words_of_too_few_or_too_many_items_are_left_out() -> None:
 def test_texts_may_share_their_words() -> None:
     table = TABLE.append_column("plot", pa.array(["sky", None, "blue", "x"]))
     declared = feature_schema(f"{COLUMNS}\nplot", "c", "tokens(title)\ntokens(plot@title)", "f")
-    encoder = ItemFeatures.fit(table, OF_TRAIN, declared, fit_rows, Text(min_items=1, max_share=1.0), 3)
+    encoder = ItemFeatures.fit(
+        table, OF_TRAIN, declared, fit_rows, Text(min_items=1, max_share=1.0), 3
+    )
     found = encoder.encode(table)
     assert found.rows[0, 3] == found.rows[1, 1], "sky in a plot and in a title"
     assert found.rows[2, 3] == found.rows[0, 1], "blue"

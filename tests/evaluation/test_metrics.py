@@ -240,9 +240,9 @@ def test_queries_without_a_history_are_also_evaluated_apart(
     assert (found.n, found.metrics["mrr@2"]) == (4, pytest.approx((0.5 + 1) / 4))
     assert {
         name: (part.n, part.metrics["mrr@2"], part.metrics["hit@2"])
-        for name, part in found.by_history.items()
+        for name, part in found.groups.items()
     } == {"with history": (2, 0.25, 0.5), "without history": (2, 0.5, 0.5)}
-    low, high = found.by_history["without history"].interval95["mrr@2"]
+    low, high = found.groups["without history"].interval95["mrr@2"]
     assert low <= 0.5 <= high
 
     # The figure of all queries is the one without the column, and one kind alone is no group.
@@ -252,6 +252,6 @@ def test_queries_without_a_history_are_also_evaluated_apart(
     assert (plain.n, plain.metrics, plain.interval95) == (
         *(found.n, found.metrics, found.interval95),
     )
-    assert plain.by_history == {}
+    assert plain.groups == {}
     some = queries.where("query_id < 3")
-    assert not evaluate(recommendations, some, "user_id", counts, replicates=9).by_history
+    assert not evaluate(recommendations, some, "user_id", counts, replicates=9).groups
