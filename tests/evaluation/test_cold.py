@@ -95,7 +95,7 @@ def test_nothing_to_evaluate(spark: SparkSession, data: tuple) -> None:
 
 
 def test_intervals_are_over_users_and_items(spark: SparkSession) -> None:
-    """Users differ, and so do items: the luck of having drawn these of either is in the interval."""
+    """Users differ, and so do items: both kinds of chance are in the interval."""
     rng = np.random.default_rng(5)
     users, items = rng.normal(0, 1, 60), rng.normal(0, 2, 30)
     rows = [

@@ -1,0 +1,113 @@
+"""The protocol cold_items, from events to metrics.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from sparkrec.errors import DataError
+from sparkrec.io.outputs import resolve
+from sparkrec.io.tables import write_table
+from sparkrec.pipeline.train import load_training_job, train
+from sparkrec.transforms.cold_items import ColdItems
+from sparkrec.transforms.match_dataset import MatchDataset, MatchInput, SplitBy, write_match_dataset
+
+KINDS, EACH = 5, 8
+
+CONF = """\
+job: gru4rec
+dataset: kinds
+seed: 1
+input: {root}/split
+{schema}
+model: {{max_len: 6, hidden: [16], embedding_dim: 16, {model}}}
+loss: {{name: softmax, negatives: all, temperature: 1}}
+training: {{epochs: 6, batch_size: 16, learning_rate: 0.02, early_stopping: null}}
+evaluation: {{protocol: cold_items, yardsticks: [global_hot]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users go round the kinds of items; a fifth of the items is not in train."""
+    root = tmp_path_factory.mktemp("cold")
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, int((user + place) % KINDS + KINDS * rng.integers(EACH)), place, 20 * user + place)
+        for user in range(200)
+        for place in range(4 + user % 10)
+    ]
+    schema = "user_id long, item_id long, timestamp long, position long"
+    write_table(spark.createDataFrame(rows, schema).coalesce(1), f"{root}/events", "test")
+    items = [(item, f"Kind {item % KINDS}") for item in range(KINDS * EACH)]
+    frame = spark.createDataFrame(items, "item_id long, title string").coalesce(1)
+    write_table(frame, f"{root}/items", "test")
+    split = SplitBy("last_n", 2, cold_items=ColdItems(share=0.2, seed=3))
+    config = MatchDataset(
+        job="match_dataset",
+        dataset="kinds",
+        input=MatchInput(events=f"{root}/events"),
+        output_path=f"{root}/split",
+        split=split,
+    )
+    write_match_dataset(spark, config)
+    (root / "schema").mkdir()
+    for side, columns, features in (
+        ("item", "item_id\ntitle", "item_id\ntokens(title)"),
+        ("user", "recent_item_ids", "recent_item_ids"),
+    ):
+        (root / "schema" / f"{side}_column_schema").write_text(columns)
+        (root / "schema" / f"{side}_combine_schema").write_text(features)
+    return root
+
+
+def write_conf(root: Path, name: str, model: str, schema: str = "") -> str:
+    path = root / f"{name}.yaml"
+    path.write_text(CONF.format(root=root, model=model, schema=schema))
+    return str(path)
+
+
+def results(root: Path, name: str) -> dict[str, Any]:
+    metrics = json.loads(Path(resolve(f"{root}/runs/{name}"), "metrics.json").read_text())
+    return {entry["model"]: entry for entry in metrics["results"] if not entry["exclude_seen"]}
+
+
+def test_content_finds_what_train_lacks(root: Path, spark: SparkSession) -> None:
+    schema = f"schema: {{path: {root}/schema}}"
+    conf = write_conf(root, "both", "items: both, id_dropout: 0.3", schema)
+    job = load_training_job(conf, "gru4rec")
+    printed = train(job, spark)
+    assert "cold among cold" in printed and "protocol cold_items" not in printed
+    assert "cold_items: the test rows of a split that keeps some items" in printed
+    found = results(root, "both")
+    own, hot = found["gru4rec"], found["global_hot"]
+    assert own["n"] == own["groups"]["cold"]["n"] + own["groups"]["warm"]["n"] == hot["n"]
+    assert own["groups"]["cold among cold"]["n"] == own["groups"]["cold"]["n"] > 30
+    # Of the right kind are 8 of 40 items: a list of 10 can have all of them.
+    assert own["groups"]["cold"]["metrics"]["recall@10"] > 0.8
+    assert own["groups"]["warm"]["metrics"]["recall@10"] > 0.8
+    assert own["metrics"]["cold_share@20"] == pytest.approx(0.2, abs=0.1)
+    # Global Hot knows nothing of them.
+    assert hot["groups"]["cold"]["metrics"]["recall@20"] == 0
+    assert hot["groups"]["cold among cold"]["metrics"]["recall@20"] == 0
+    assert hot["metrics"]["cold_share@20"] == 0
+
+
+def test_a_model_of_ids_alone_misses_them(root: Path, spark: SparkSession) -> None:
+    train(load_training_job(write_conf(root, "ids", "items: id"), "gru4rec"), spark)
+    own = results(root, "ids")["gru4rec"]["groups"]
+    assert own["cold"]["metrics"]["recall@20"] == 0
+    assert own["warm"]["metrics"]["recall@20"] > 0.5
+
+
+def test_it_needs_the_tables(root: Path, spark: SparkSession) -> None:
+    conf = write_conf(root, "lacking", "items: id")
+    tables = {name: f"{root}/split/{name}" for name in ("train", "test")}
+    for named, lacking in (({}, "cold_items"), ({"cold_items": "split/cold_items"}, "items")):
+        given = {**tables, **{name: f"{root}/{path}" for name, path in named.items()}}
+        job = load_training_job(conf, "gru4rec", [f"input={json.dumps(given)}"])
+        with pytest.raises(DataError, match=f"needs the table input.{lacking};"):
+            train(job, spark)
