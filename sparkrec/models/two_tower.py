@@ -102,10 +102,10 @@ class TowerInput:
         `id_dropout` is that of `nn.items.ItemContent`; the other parameters are those of
         `item_encoder`. A network with such an encoder has `Reads.item_content` unless it is by id.
         """
-        table = self.item_encoder(dim, std, sparse, bias) if items != "content" else None
         if items == "id":
-            assert table is not None
-            return table
+            return self.item_encoder(dim, std, sparse, bias)
+        # Beside content, an item's id begins at zero: it is what content does not say.
+        table = self.item_encoder(dim, 0.0, sparse, bias) if items == "both" else None
         std = dim**-0.5 if std is None else std
         shape = dim, self.num_rows, len(self.slices), self.floats
         return ItemContent(*shape, std, sparse, bias, table, id_dropout)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.errors import ConfigError, DataError, SchemaError
+from sparkrec.io.tables import read_table, write_table
+from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
 from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.schema.text import Text
@@ -109,7 +112,7 @@ def test_each_form_of_feature_is_enough(
 
 
 def test_saved_and_loaded_it_answers_alike(
-    events: DataFrame, items: DataFrame, queries: DataFrame, tmp_path: Any
+    events: DataFrame, items: DataFrame, queries: DataFrame, tmp_path: Path
 ) -> None:
     model = retriever(
         GRU4Rec, items, model_items="both", id_dropout=0.3, constrained_embedding=False, epochs=1
@@ -147,7 +150,7 @@ def best(model: TwoTowerModel, history: list[int]) -> list[int]:
     ids=["gru4rec both", "gru4rec content, two vectors", "sasrec, IVF"],
 )
 def test_items_that_training_never_saw(
-    spark: SparkSession, events: DataFrame, items: DataFrame, kind: Any, params: Any, tmp_path: Any
+    spark: SparkSession, events: DataFrame, items: DataFrame, kind: Any, params: Any, tmp_path: Path
 ) -> None:
     before = retriever(kind, items, **params, k=EACH + 1).fit(events)
     model = before.add_items(new_items(spark))
@@ -176,6 +179,69 @@ def test_items_that_training_never_saw(
 
 def pa_history(items: list[int]) -> pa.Table:
     return pa.table({"recent_item_ids": pa.array([items], pa.list_(pa.int64()))})
+
+
+def test_new_items_of_one_run(
+    spark: SparkSession, events: DataFrame, items: DataFrame, queries: DataFrame, tmp_path: Path
+) -> None:
+    """`input.new_items` of jobs/recommend.py; the saved model stays as it is."""
+    model = retriever(GRU4Rec, items, model_items="both", id_dropout=0.5).fit(events)
+    model.save(f"{tmp_path}/model")
+    write_table(queries, f"{tmp_path}/queries", "test")
+    write_table(new_items(spark), f"{tmp_path}/new", "test")
+
+    def recommended(name: str, new: str | None) -> set[int]:
+        config = Recommend(
+            job="recommend",
+            input=RecommendInput(queries=f"{tmp_path}/queries", new_items=new),
+            model_path=f"{tmp_path}/model",
+            output_path=f"{tmp_path}/{name}",
+            k=EACH + 1,
+            exclude_seen=False,
+        )
+        write_recommendations(spark, config)
+        rows = read_table(spark, f"{tmp_path}/{name}", "answers").collect()
+        return {entry["item_id"] for row in rows for entry in row["recommended"]}
+
+    assert set(NEW) <= recommended("with", f"{tmp_path}/new")
+    assert not set(NEW) & recommended("without", None)
+
+
+@pytest.mark.slow
+def test_two_workers(events: DataFrame, items: DataFrame, queries: DataFrame) -> None:
+    settings = {"model_items": "both", "id_dropout": 0.2, "sparse": True, "workers": 2}
+    model = retriever(GRU4Rec, items, **settings, epochs=8).fit(events)
+    assert share_of_next_kind(model, queries) > 0.95
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_at_the_same_vectors(
+    events: DataFrame, items: DataFrame, tmp_path: Path
+) -> None:
+    settings = {"model_items": "both", "id_dropout": 0.3}
+    whole = retriever(GRU4Rec, items, **settings, epochs=3).fit(events)
+    path = str(tmp_path / "work")
+    retriever(GRU4Rec, items, **settings, epochs=2, work_path=path).fit(events)
+    resumed = retriever(GRU4Rec, items, **settings, epochs=3, work_path=path, resume=True).fit(
+        events
+    )
+    assert (resumed.item_vectors == whole.item_vectors).all()
+
+
+def test_a_warm_start_with_new_items(
+    events: DataFrame, items: DataFrame, queries: DataFrame, tmp_path: Path
+) -> None:
+    settings = {"model_items": "both"}
+    half = events.where(f"item_id < {ITEMS // 2}")
+    first = retriever(GRU4Rec, items, **settings).fit(half)
+    first.save(str(tmp_path / "first"))
+    start = {"model_in_path": str(tmp_path / "first"), "epochs": 1, "learning_rate": 1e-6}
+    grown = retriever(GRU4Rec, items, **settings, **start).fit(events)
+    known = len(first.catalogue)
+    assert known < len(grown.catalogue) == ITEMS
+    assert np.allclose(grown.item_vectors[:known], first.item_vectors, atol=1e-3)
+    # What the kinds of items are was learned on the others.
+    assert share_of_next_kind(grown, queries) > 0.9
 
 
 def test_dssm_takes_new_items(spark: SparkSession, events: DataFrame, items: DataFrame) -> None:
