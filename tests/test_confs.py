@@ -69,7 +69,8 @@ def test_every_job_has_a_conf() -> None:
 
 def test_the_confs_say_little() -> None:
     lines = [line for conf in CONFS for line in conf.read_text(encoding="utf-8").splitlines()]
-    assert sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines) <= 500
+    said = sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
+    assert said <= 9 * len(CONFS)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class SequenceNetwork(TwoTowerNetwork):
         """`encode_windows(items)` and the vectors of candidates, as a training step needs both.
 
         If items are read and found by one encoder of their content, each item of the step is
-        encoded once.
+        encoded once, and its id is dropped in both places or in neither.
 
         Parameters
         ----------
@@ -98,8 +98,12 @@ class SequenceNetwork(TwoTowerNetwork):
         candidates
             int64 [candidates]: dense item indices.
         """
-        if self.found_items is not self.items or not isinstance(self.items, ContentEncoder):
-            return self.encode_windows(items), self.found_items(candidates)
+        own = any(
+            getattr(type(self), name) is not getattr(SequenceNetwork, name)
+            for name in ("encode_windows", "encode_items")
+        )
+        if own or self.found_items is not self.items or not isinstance(self.items, ContentEncoder):
+            return self.encode_windows(items), self.encode_items(candidates[:, None])
         vectors = self.items(torch.cat([items.flatten(), candidates]))
         read, found = vectors.split([items.numel(), len(candidates)])
         return self.encode_steps(read.view(*items.shape, -1), items != 0), found

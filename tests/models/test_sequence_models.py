@@ -67,6 +67,40 @@ def test_no_history_gives_zeros_and_so_do_reserved_items(network: SequenceNetwor
     assert network.encode_items(torch.tensor([[0], [1]])).abs().sum() == 0
 
 
+def with_content(**settings: Any) -> GRU4Rec:
+    torch.manual_seed(0)
+    item = TowerInput(5, ((0, 2),), 1, 9, 3)
+    defaults = {"max_len": 6, "hidden": (4,), "embedding_dim": 4, "items": "both"}
+    network = GRU4Rec(GRU4RecConfig(**{**defaults, **settings}), USER, item)
+    rows = torch.randint(0, 5, (9, 2), dtype=torch.int32)
+    network.set_content(
+        {"item_rows": rows, "item_weights": torch.rand(9, 2), "item_floats": torch.randn(9, 3)}
+    )
+    return network
+
+
+@pytest.mark.parametrize("settings", [{}, {"constrained_embedding": False}, {"bias": False}])
+def test_a_step_encodes_items_as_a_query_does(settings: dict[str, Any]) -> None:
+    network = with_content(**settings)
+    with torch.no_grad():
+        network.get_parameter("items.ids.weight")[2:].normal_()
+    candidates = torch.tensor([2, 4, 8])
+    states, found = network.encode_step(WINDOWS, candidates)
+    assert torch.allclose(states, network.encode_windows(WINDOWS), atol=1e-6)
+    assert torch.allclose(found, network.encode_items(candidates[:, None]), atol=1e-6)
+
+
+def test_a_network_may_encode_candidates_in_its_own_way() -> None:
+    class Cosine(GRU4Rec):
+        def encode_items(self, features: Tensor) -> Tensor:
+            return torch.nn.functional.normalize(super().encode_items(features), dim=-1)
+
+    torch.manual_seed(0)
+    config = GRU4RecConfig(max_len=6, hidden=(4,), embedding_dim=4)
+    _, found = Cosine(config, USER, ITEM).encode_step(WINDOWS, torch.tensor([2, 4]))
+    assert torch.allclose(found.norm(dim=-1), torch.ones(2))
+
+
 def test_gru_equations() -> None:
     """One layer by hand: reset and update gates, ICLR 2016 section 3."""
     network = gru(bias=False)
