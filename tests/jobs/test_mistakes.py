@@ -51,7 +51,7 @@ def test_unknown_protocol(command: Callable[..., str], conf: Callable[..., str])
     path = conf("global_hot", "leave_one_out", "leave_one_ot")
     assert command("global_hot", "--conf", path, ROOT="/r", OUT="/o") == (
         f"{path}:8: evaluation.protocol must be one of last_3, leave_one_out, session_next, "
-        "temporal, next_basket; not 'leave_one_ot'; did you mean `leave_one_out`?"
+        "temporal, cold_items, next_basket; not 'leave_one_ot'; did you mean `leave_one_out`?"
     )
 
 

@@ -91,7 +91,14 @@ def test_what_is_written(tmp_path: Path) -> None:
         "dataset": "ml_1m",
         "seconds": {"fit": 1.0},
         "versions": {"commit": "abc"},
-        "results": [{**entry, "metrics": {"recall@20": 0.5, "ndcg@20": 0.2}, "interval95": {}}],
+        "results": [
+            {
+                **entry,
+                "metrics": {"recall@20": 0.5, "ndcg@20": 0.2},
+                "interval95": {},
+                "groups": {},
+            }
+        ],
     }
     results.write_results({"one": run}, pages[0], tmp_path)
     results.write_results({"two": run | {"versions": {"commit": "def"}}}, pages[0], tmp_path)

@@ -126,7 +126,7 @@ def test_what_the_model_knows(model: TwoTowerModel) -> None:
     assert np.allclose(np.linalg.norm(model.item_vectors, axis=1), 1, atol=1e-5)
     columns = ("user", "last_movie", "recent_movie_ids")
     assert model.parts.user_encoder.schema.columns == columns
-    assert model.parts.item_encoder.features.schema.columns == ("movie_id",)
+    assert model.parts.item_encoder.features.declared.columns == ("movie_id",)
     assert set(model.fit_report["seconds"]) == {"prepare", "fit", "index"}
     assert [entry["epoch"] for entry in model.fit_report["history"]] == list(range(1, 16))
     assert model.fit_report["training_rows"] == 4 * USERS
@@ -349,8 +349,8 @@ def test_features_and_crosses_of_both_sides(
         exclude_seen=False,
     )
     fitted = estimator.fit(train)
-    assert fitted.parts.item_encoder.features.slices == [(0, 1), (1, 3), (3, 5)]
-    assert fitted.parts.item_encoder.features.buckets == {"genre#year": 50}
+    assert fitted.parts.item_encoder.features.rows.slices == [(0, 1), (1, 3), (3, 5)]
+    assert fitted.parts.item_encoder.features.rows.buckets == {"genre#year": 50}
     assert len(fitted.catalogue) == ITEMS
     asked = queries(train)
     found = answers(fitted, asked)
@@ -458,7 +458,7 @@ def test_going_on_needs_the_same_architecture(
 def test_a_layer_fewer_is_another_architecture(model: TwoTowerModel) -> None:
     network = model.parts.network
     deeper = {**network.weights, "user_tower.2.bias": torch.zeros(8)}
-    earlier = TrainedNetwork(network.spec, deeper)
+    earlier = TrainedNetwork(network.spec, deeper, {})
     spec = TrainingSpec(
         network=network.spec,
         loss=Loss(),

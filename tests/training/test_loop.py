@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do(
     data: Path, tmp_path: Path, broken: float
 ) -> None:
     spec = make_spec(data, tmp_path)
-    weights = spec.build().state_dict()
+    weights = spec.build({}).state_dict()
     weights["user_tower.0.weight"] = torch.full_like(weights["user_tower.0.weight"], broken)
     path = str(tmp_path / "broken.safetensors")
     write_tensors(path, weights)
