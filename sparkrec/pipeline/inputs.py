@@ -18,6 +18,7 @@ from sparkrec.io.output_paths import check_output
 from sparkrec.io.outputs import is_published, resolve
 from sparkrec.io.tables import INTEGER_TYPES, KEY_TYPES, NUMBER_TYPES, fingerprint, read_table
 from sparkrec.retrieval.search.settings import Retrieval
+from sparkrec.transforms.cold_items import FIRST_SEEN
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def read_inputs(spark: SparkSession, job: RetrievalJob) -> Tables:
         "validation": {"query_id": INTEGER_TYPES},
         "items": {columns.item: KEY_TYPES},
         "users": {columns.user: KEY_TYPES},
-        "cold_items": {columns.item: KEY_TYPES},
+        "cold_items": {columns.item: KEY_TYPES, FIRST_SEEN: INTEGER_TYPES},
     }
     # Pointers are followed once: the tables stay the same ones while another run is published.
     paths = {name: resolve(path) for name, path in job.tables.paths().items()}

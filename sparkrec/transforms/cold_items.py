@@ -8,7 +8,7 @@ drawn by a hash of the id.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.bounds import Bounds, Moment, Seed, check_bounds
@@ -51,10 +51,10 @@ class ColdItems:
         if (self.first_seen_after is None) == (self.share is None):
             raise ValueError("share must be given, or first_seen_after, and not both")
 
-    def flag(self, events: DataFrame, columns: Columns) -> Column:
-        """Whether the item of an event is cold; `events` has the column `first_seen`."""
+    def flag(self, columns: Columns, first_seen: str) -> Column:
+        """Whether the item of a row is cold; `first_seen` is the column of its first time."""
         if self.first_seen_after is not None:
-            return F.col(FIRST_SEEN) >= self.first_seen_after
+            return F.col(first_seen) >= self.first_seen_after
         assert self.share is not None
         item = F.col(f"`{columns.item}`").cast("string")
         place = F.pmod(F.xxhash64(F.lit(self.seed), item), F.lit(_HASHES))
@@ -62,15 +62,9 @@ class ColdItems:
         return (place >= first) & (place < first + round(self.share * _HASHES))
 
 
-def with_first_seen(events: DataFrame, columns: Columns) -> DataFrame:
-    """Add `first_seen`: the time of the first event of each event's item."""
-    by_item = Window.partitionBy(columns.item)
-    return events.withColumn(FIRST_SEEN, F.min(columns.timestamp).over(by_item))
-
-
 def cold_items(events: DataFrame, columns: Columns, cold: ColdItems) -> DataFrame:
     """The cold items, one row each: the item, `first_seen`, and `events`, the number of them."""
     items = events.groupBy(columns.item).agg(
         F.min(columns.timestamp).alias(FIRST_SEEN), F.count("*").alias("events")
     )
-    return items.where(F.col(columns.item).isNotNull() & cold.flag(items, columns))
+    return items.where(F.col(columns.item).isNotNull() & cold.flag(columns, FIRST_SEEN))

@@ -39,7 +39,7 @@ from sparkrec.transforms._common import (
     require_events,
     require_session,
 )
-from sparkrec.transforms.cold_items import FIRST_SEEN, ColdItems, with_first_seen
+from sparkrec.transforms.cold_items import ColdItems
 from sparkrec.transforms.filters import Core
 
 IS_VALIDATION = "is_validation"
@@ -51,6 +51,7 @@ _ADDED = (QUERY_ID, HISTORY, RELEVANT)
 # Private columns. The rank of a row is 1 + the number of the user's earlier events.
 _RANK, _EVENTS, _ITEMS = "_sr_rank", "_sr_events", "_sr_items"
 _START, _PART, _VALIDATION = "_sr_start", "_sr_part", "_sr_validation"
+_FIRST_SEEN = "_sr_first_seen"
 TRAIN, TEST = "train", "test"
 OUTSIDE_CORE, NEW_USER = "users or items with too few events in train", "users who are new in test"
 COLD, UNUSED = "cold items before the test rows", "test rows, in whose place validation rows are"
@@ -249,8 +250,9 @@ def _with_parts(
     rows = ranked.withColumn(_PART, F.when(held_out, TEST).otherwise(TRAIN))
     is_cold = F.lit(False)
     if cold is not None:
-        rows = rows.transform(with_first_seen, columns)
-        is_cold = F.coalesce(cold.flag(rows, columns), F.lit(False))
+        first = F.min(columns.timestamp).over(Window.partitionBy(columns.item))
+        rows = rows.withColumn(_FIRST_SEEN, first)
+        is_cold = F.coalesce(cold.flag(columns, _FIRST_SEEN), F.lit(False))
     if core is not None and core.limits:
         in_core, flagged = core.flag(rows, rows.where(F.col(_PART) == TRAIN), columns)
         # A cold item may have no event in train, and is tested all the same.
@@ -281,7 +283,7 @@ def _split(
     events: DataFrame, marked: DataFrame, queries: Callable[[DataFrame], DataFrame]
 ) -> Split:
     names = [name for name in events.columns if name != IS_VALIDATION]
-    if FIRST_SEEN in marked.columns:
+    if _FIRST_SEEN in marked.columns:
         names = [name for name in names if not name.startswith(("recent_", "last_"))]
     return Split(
         train=marked.where(F.col(_PART) == TRAIN).select(*names, IS_VALIDATION),

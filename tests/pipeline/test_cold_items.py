@@ -111,3 +111,7 @@ def test_it_needs_the_tables(root: Path, spark: SparkSession) -> None:
         job = load_training_job(conf, "gru4rec", [f"input={json.dumps(given)}"])
         with pytest.raises(DataError, match=f"needs the table input.{lacking};"):
             train(job, spark)
+    given = {**tables, "items": f"{root}/items", "cold_items": f"{root}/items"}
+    job = load_training_job(conf, "gru4rec", [f"input={json.dumps(given)}"])
+    with pytest.raises(DataError, match=r"input\.cold_items: .* has no column `first_seen`"):
+        train(job, spark)

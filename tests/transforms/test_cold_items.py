@@ -96,6 +96,16 @@ def test_first_seen_is_the_first_event_of_all(events: DataFrame) -> None:
     }
 
 
+def test_the_data_may_have_a_column_of_that_name(events: DataFrame) -> None:
+    """It comes back as it was, and without cold items train keeps its histories."""
+    named = events.withColumn("first_seen", events["position"] * 2)
+    plain = last_n(named, COLUMNS, 2)
+    assert {"recent_item_ids", "last_item", "first_seen"} <= set(plain.train.columns)
+    found = last_n(named, COLUMNS, 2, cold=ColdItems(share=0.3, seed=4))
+    for row in (*found.train.collect(), *found.test.collect()):
+        assert row["first_seen"] == 2 * row["position"]
+
+
 def test_a_share_is_drawn_by_the_seed(events: DataFrame) -> None:
     drawn = [
         items_of(cold_items(events, COLUMNS, ColdItems(share=0.25, seed=seed, rows=rows)))
