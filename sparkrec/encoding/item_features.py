@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkrec.config.load import from_json
-from sparkrec.errors import DataError, SchemaError
+from sparkrec.encoding.item_numbers import ItemNumbers
+from sparkrec.errors import SchemaError
 from sparkrec.schema.encoder import UNKNOWN_ROW, FeatureEncoder
 from sparkrec.schema.parser import Feature, FeatureSchema
 from sparkrec.schema.text import Text, Words, idf, words
@@ -23,9 +24,6 @@ from sparkrec.schema.text import Text, Words, idf, words
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-# A number that lies farther from the mean, in standard deviations, counts as this far.
-_FARTHEST = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +67,7 @@ class ItemFeatures:
     max_words
         Maximum number of words of a text; the first are used.
     numbers
-        Mean and standard deviation of each `number(column)`, by column.
-    vectors
-        Length of each `vector(column)`, by column.
+        Encoder of `number(column)` and `vector(column)`.
     """
 
     declared: FeatureSchema
@@ -79,8 +75,7 @@ class ItemFeatures:
     row_weights: Floats
     text: Text
     max_words: int
-    numbers: Mapping[str, tuple[float, float]]
-    vectors: Mapping[str, int]
+    numbers: ItemNumbers
 
     @classmethod
     def fit(
@@ -118,55 +113,35 @@ class ItemFeatures:
                 f"{schema.source}: the earlier model has the features "
                 f"{', '.join(f.name for f in previous.declared.features)}; declare the same"
             )
-        hashed = _hashed(schema)
+        hashed, items = _hashed(schema), int(of_train.sum())
         found = {feature: _words_of(table, feature, text) for feature in _of(schema, "tokens")}
-        frequent = {}
+        counts = {feature: these.texts_with(of_train) for feature, these in found.items()}
+        lists = {}
         for feature, these in found.items():
-            distinct, _, codes = these.items_with()
-            kept = text.frequent(_items_with(these, codes, len(distinct), of_train), of_train.sum())
+            kept = text.frequent(counts[feature], items)
             if previous is not None:
-                kept |= previous.rows.rows_of(_listed(feature), distinct) != UNKNOWN_ROW
-            frequent[feature] = kept[codes]
-        lists = {
-            feature.name: these.where(frequent[feature], max_words)
-            for feature, these in found.items()
-        }
+                known = previous.rows.rows_of(_listed(feature), these.distinct)
+                kept |= known != UNKNOWN_ROW
+            lists[feature.name] = these.where(kept, max_words)
         encoder = fit_rows(
             _with_lists(table, hashed, lists), hashed, previous.rows if previous else None
         )
+        # Where texts share their words, a word has the lower of its weights.
         weights = np.full(encoder.num_rows, np.inf, np.float32)
         for feature, these in found.items():
-            distinct, _, codes = these.items_with()
-            counts = _items_with(these, codes, len(distinct), of_train)
-            places = encoder.rows_of(_listed(feature), distinct)
-            np.minimum.at(weights, places, idf(counts, int(of_train.sum())))
-        weights = np.where(np.isinf(weights), 1, weights)[-len(encoder.hashes) :]
+            places = encoder.rows_of(_listed(feature), these.distinct)
+            np.minimum.at(weights, places, idf(counts[feature], items))
+        of_vocabulary = weights[encoder.num_rows - len(encoder.hashes) :]
+        of_vocabulary[np.isinf(of_vocabulary)] = 1
         if previous is not None:
-            weights[: len(previous.row_weights)] = previous.row_weights
-        return cls(
-            schema,
-            encoder,
-            weights[: len(encoder.hashes)].astype(np.float32),
-            text,
-            max_words,
-            dict(previous.numbers)
-            if previous
-            else {
-                f.columns[0]: _moments(table.filter(pa.array(of_train)), f.columns[0])
-                for f in _of(schema, "number")
-            },
-            dict(previous.vectors)
-            if previous
-            else {
-                f.columns[0]: _vectors(table, f.columns[0], None).shape[1]
-                for f in _of(schema, "vector")
-            },
-        )
+            of_vocabulary[: len(previous.row_weights)] = previous.row_weights
+        numbers = previous.numbers if previous else ItemNumbers.fit(table, of_train, schema)
+        return cls(schema, encoder, of_vocabulary.copy(), text, max_words, numbers)
 
     @property
     def num_floats(self) -> int:
         """Number of plain numbers of an item."""
-        return len(self.numbers) + sum(self.vectors.values())
+        return self.numbers.width
 
     def encode_rows(self, table: pa.Table) -> Ints:
         """Embedding rows of the hashed features, int64 [items, width]."""
@@ -175,9 +150,8 @@ class ItemFeatures:
         lists = {}
         for feature in _of(self.declared, "tokens"):
             found = _words_of(table, feature, self.text)
-            distinct, _, codes = found.items_with()
-            known = self.rows.rows_of(_listed(feature), distinct) != UNKNOWN_ROW
-            lists[feature.name] = found.where(known[codes], self.max_words)
+            known = self.rows.rows_of(_listed(feature), found.distinct) != UNKNOWN_ROW
+            lists[feature.name] = found.where(known, self.max_words)
         return self.rows.encode(_with_lists(table, self.rows.schema, lists))
 
     def encode(self, table: pa.Table) -> Content:
@@ -199,13 +173,7 @@ class ItemFeatures:
             part = weights[:, start:stop]
             length = np.sqrt(np.square(part).sum(axis=1, keepdims=True))
             part /= np.where(length > 0, length, 1)
-        parts = [np.zeros((table.num_rows, 0), np.float32)]
-        for column, (mean, deviation) in self.numbers.items():
-            values = (_numbers(table, column) - mean) / deviation
-            clipped = np.clip(np.nan_to_num(values), -_FARTHEST, _FARTHEST)
-            parts.append(clipped[:, None].astype(np.float32))
-        parts += [_vectors(table, column, width) for column, width in self.vectors.items()]
-        return Content(rows.astype(np.int32), weights, np.concatenate(parts, axis=1))
+        return Content(rows.astype(np.int32), weights, self.numbers.encode(table))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the vocabulary and its weights."""
@@ -214,8 +182,7 @@ class ItemFeatures:
             **self.rows.to_json(),
             "text": asdict(self.text),
             "max_words": self.max_words,
-            "numbers": {name: list(moments) for name, moments in self.numbers.items()},
-            "vectors": dict(self.vectors),
+            **self.numbers.to_json(),
         }
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -233,8 +200,7 @@ class ItemFeatures:
             arrays["row_weights"],
             from_json(Text, data["text"], "model.json"),
             data["max_words"],
-            {name: (moments[0], moments[1]) for name, moments in data["numbers"].items()},
-            dict(data["vectors"]),
+            ItemNumbers.restore(data),
         )
 
 
@@ -270,62 +236,3 @@ def _with_lists(
 def _words_of(table: pa.Table, feature: Feature, text: Text) -> Words:
     column = feature.columns[0]
     return words(table.column(column), column, text)
-
-
-def _items_with(found: Words, codes: Ints, distinct: int, of_train: Mask) -> Ints:
-    """Number of items of train that each distinct word is in."""
-    return np.bincount(codes[of_train[found.rows]], minlength=distinct)
-
-
-def _numbers(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
-    """A column as float64, NaN for null."""
-    kind = table.schema.field(column).type
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
-    if not any(test(kind) for test in (*numeric, pa.types.is_null)):
-        raise SchemaError(
-            f"number({column}) reads a number, but column {column!r} is of type {kind}; declare "
-            f"`{column}` itself, or cast it to double"
-        )
-    values = table.column(column)
-    if pa.types.is_boolean(kind):
-        values = values.cast(pa.int8())
-    found = values.cast(pa.float64()).to_numpy()
-    return np.where(np.isfinite(found), found, np.nan)
-
-
-def _moments(table: pa.Table, column: str) -> tuple[float, float]:
-    """Mean and standard deviation of a column; the deviation is 1 where all values are equal."""
-    values = _numbers(table, column)
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return 0.0, 1.0
-    return float(known.mean()), float(known.std()) or 1.0
-
-
-def _vectors(table: pa.Table, column: str, width: int | None) -> Floats:
-    """A column of arrays of numbers as a matrix; zeros for null."""
-    kind = table.schema.field(column).type
-    lists = table.column(column).combine_chunks()
-    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not (nested or pa.types.is_fixed_size_list(kind)) or not (
-        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-    ):
-        raise SchemaError(
-            f"vector({column}) reads an array of numbers, but column {column!r} is of type {kind}"
-        )
-    present = np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))
-    lengths = pa.compute.list_value_length(lists.take(pa.array(present))).to_numpy()
-    wanted = int(lengths[0]) if width is None and len(lengths) else (width or 0)
-    if (lengths != wanted).any():
-        odd = int(lengths[lengths != wanted][0])
-        raise DataError(
-            f"the vectors of column {column!r} must have one length: an item has {odd:,} numbers, "
-            f"not {wanted:,}"
-        )
-    flat = lists.take(pa.array(present)).flatten().cast(pa.float32())
-    values = flat.to_numpy(zero_copy_only=False).reshape(len(present), wanted)
-    if not np.isfinite(values).all():
-        raise DataError(f"a vector of column {column!r} has a number that is missing or infinite")
-    matrix = np.zeros((table.num_rows, wanted), np.float32)
-    matrix[present] = values
-    return matrix

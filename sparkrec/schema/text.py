@@ -53,34 +53,35 @@ class Words:
 
     Attributes
     ----------
-    values
-        The words of all texts, as Arrow strings.
+    distinct
+        The different words, as Arrow strings.
+    codes
+        int64 [words]: which of them each word is.
     rows
         int64 [words]: the text of each word, ascending.
     texts
         Number of texts.
     """
 
-    values: pa.Array
+    distinct: pa.Array
+    codes: Ints
     rows: Ints
     texts: int
 
     def where(self, kept: Mask, limit: int) -> pa.ListArray:
-        """The words of a mask as lists, one for each text, at most the first `limit` of each."""
-        places = np.flatnonzero(kept)
+        """The words of a mask [distinct] as lists, one a text; the first `limit` of each."""
+        places = np.flatnonzero(kept[self.codes])
         rows = self.rows[places]
         counts = np.bincount(rows, minlength=self.texts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         places = places[np.arange(len(places)) - first < limit]
         ends = np.cumsum(np.minimum(counts, limit))
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-        return pa.ListArray.from_arrays(offsets, self.values.take(pa.array(places)))
+        return pa.ListArray.from_arrays(offsets, self.distinct.take(pa.array(self.codes[places])))
 
-    def items_with(self) -> tuple[pa.Array, Ints, Ints]:
-        """The distinct words, the number of texts that each is in, and which one each word is."""
-        encoded = self.values.dictionary_encode()
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        return encoded.dictionary, np.bincount(codes, minlength=len(encoded.dictionary)), codes
+    def texts_with(self, texts: Mask) -> Ints:
+        """Number of the texts of a mask [texts] that each distinct word is in."""
+        return np.bincount(self.codes[texts[self.rows]], minlength=len(self.distinct))
 
 
 def idf(items_with: Ints, items: int) -> npt.NDArray[np.float32]:
@@ -134,12 +135,8 @@ def words(texts: pa.Array | pa.ChunkedArray, column: str, settings: Text) -> Wor
         rows = np.concatenate([rows, rows[pairs]])
         order = np.argsort(rows, kind="stable")
         found, rows = found.take(pa.array(order)), rows[order]
-    first = _first_of_each(rows, found)
-    return Words(found.take(pa.array(first)), rows[first], len(texts))
-
-
-def _first_of_each(rows: Ints, found: pa.Array) -> Ints:
-    """Where each word stands in its text for the first time, ascending."""
-    codes = found.dictionary_encode().indices.to_numpy().astype(np.int64)
-    _, first = np.unique(rows * (codes.max(initial=0) + 1) + codes, return_index=True)
-    return np.sort(first)
+    encoded = found.dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    _, first = np.unique(rows * (len(encoded.dictionary) + 1) + codes, return_index=True)
+    first.sort()
+    return Words(encoded.dictionary, codes[first], rows[first], len(texts))

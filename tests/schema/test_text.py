@@ -12,7 +12,7 @@ from sparkrec.schema.text import Text, idf, words
 
 def lists(texts: list[str | None], **options: bool) -> list[list[str]]:
     found = words(pa.array(texts, pa.string()), "title", Text(**options))
-    everything = np.ones(len(found.rows), bool)
+    everything = np.ones(len(found.distinct), bool)
     listed: list[list[str]] = found.where(everything, 1000).to_pylist()
     return listed
 
@@ -48,13 +48,15 @@ def test_against_a_loop(texts: list[str | None]) -> None:
 
 def test_frequencies_and_what_is_kept() -> None:
     found = words(pa.array(["a b", "b c", "b", "a b d"]), "title", Text())
-    distinct, items_with, codes = found.items_with()
-    counts = dict(zip(distinct.to_pylist(), items_with.tolist(), strict=True))
+    distinct, items_with = found.distinct.to_pylist(), found.texts_with(np.ones(4, bool))
+    counts = dict(zip(distinct, items_with.tolist(), strict=True))
     assert counts == {"a": 2, "b": 4, "c": 1, "d": 1}
+    first_two = found.texts_with(np.array([True, True, False, False]))
+    assert dict(zip(distinct, first_two.tolist(), strict=True)) == {"a": 1, "b": 2, "c": 1, "d": 0}
     assert Text(min_items=2, max_share=0.5).frequent(items_with, 4).tolist() == [
-        counts[word] == 2 for word in distinct.to_pylist()
+        counts[word] == 2 for word in distinct
     ]
-    known = np.isin(codes, [distinct.index("b").as_py(), distinct.index("d").as_py()])
+    known = np.array([word in ("b", "d") for word in distinct])
     assert found.where(known, 9).to_pylist() == [["b"], ["b"], ["b"], ["b", "d"]]
     assert found.where(known, 1).to_pylist() == [["b"], ["b"], ["b"], ["b"]]
 
