@@ -8,6 +8,7 @@ matrix, by dense index.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from pyspark.sql import types as T
 
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.encoding.queries import join_users
 from sparkrec.encoding.sides import QueryEncoder, recent_items, recent_values
 from sparkrec.errors import DataError
 from sparkrec.feed.feed import column_names
@@ -127,6 +129,7 @@ def encode_windows(
     train: DataFrame,
     columns: Columns,
     user_encoder: QueryEncoder,
+    users: DataFrame | None,
     path: str,
     workers: int,
     seed: int,
@@ -134,8 +137,9 @@ def encode_windows(
 ) -> Encoded:
     """Write the windows of a sequence model (see `transforms.windows`), and publish them.
 
-    A row has `items_0..`, dense indices, oldest first and 0 behind the last. Windows of all events
-    lie under `path`/all, and those without the events held out for validation under `path`/fit.
+    A row has `items_0..`, dense indices, oldest first and 0 behind the last, and `user_0..`, the
+    embedding rows of the user's features, if the model reads any. Windows of all events lie under
+    `path`/all, and those without the events held out for validation under `path`/fit.
 
     Parameters
     ----------
@@ -143,6 +147,9 @@ def encode_windows(
         Events, optionally with `is_validation`.
     user_encoder
         Its `length` is the number of items of a window that are read; a row has one more.
+    users
+        Table with the columns of the other features, joined by the user; None if train's users
+        have none but their id.
     weight
         Weight of each event; a row then also has `weights_0..`, those of its items.
 
@@ -151,19 +158,24 @@ def encode_windows(
     DataError
         No user has two events.
     """
-    steps, catalogue = user_encoder.length, user_encoder.catalogue
+    steps, catalogue, features = user_encoder.length, user_encoder.catalogue, user_encoder.features
     fields = dict.fromkeys(["items", *([WEIGHTS] if weight is not None else [])], steps + 1)
+    if features.width:
+        fields["user"] = features.width
     names = [name for field, width in fields.items() for name in column_names(field, width)]
     types = [T.StructField(name, _type_of(name), nullable=False) for name in (_ORDER, *names)]
 
     def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            lists = batch.column(1)
-            arrays = [batch.column(0)]
-            arrays += map(pa.array, np.asfortranarray(recent_items(lists, steps + 1, catalogue)).T)
-            if batch.num_columns > 2:
-                found = recent_values(lists, batch.column(2), steps + 1, catalogue)
-                arrays += map(pa.array, np.asfortranarray(found).T)
+            lists = batch.column(WINDOW)
+            parts: list[npt.NDArray[Any]] = [recent_items(lists, steps + 1, catalogue)]
+            if WEIGHTS in fields:
+                parts.append(recent_values(lists, batch.column(WEIGHTS), steps + 1, catalogue))
+            if features.width:
+                parts.append(features.encode(batch))
+            arrays = [batch.column(_ORDER)]
+            for part_of in parts:
+                arrays += map(pa.array, np.asfortranarray(part_of).T)
             yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
 
     tables = {"all": train}
@@ -178,7 +190,9 @@ def encode_windows(
                 raise DataError("no user of train has two events, so no item follows another")
             order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
             others = [WEIGHTS] if weight is not None else []
-            keyed = windows.select(order.alias(_ORDER), WINDOW, *others)
+            used = features.schema.used_columns
+            joined = join_users(windows, users, used, columns.user)
+            keyed = joined.select(order.alias(_ORDER), WINDOW, *others, *used)
             encoded = keyed.mapInArrow(encode, T.StructType(types))
             _write(encoded, names, rows[name], storage.join(folder, name), workers)
     whole = storage.join(path, "all")

@@ -27,6 +27,7 @@ BUILT_IN = {
     "hrm": "sparkrec.models.hrm:HRM",
     "gru4rec": "sparkrec.models.gru4rec:GRU4Rec",
     "sasrec": "sparkrec.models.sasrec:SASRec",
+    "ssr": "sparkrec.models.ssr:SSR",
     "global_hot": "sparkrec.baselines.popularity.global_hot:GlobalHot",
     "personal_top": "sparkrec.baselines.popularity.personal_top:PersonalTop",
     "item_cf": "sparkrec.baselines.item_to_item.item_cf:ItemCF",

@@ -48,6 +48,7 @@ class SequenceNetwork(TwoTowerNetwork):
     def reads(cls, config: Any) -> Reads:
         return Reads(
             history=config.max_len,
+            whole_history=True,
             user_features=False,
             item_features=False,
             item_content=getattr(config, "items", "id") != "id",
@@ -58,6 +59,26 @@ class SequenceNetwork(TwoTowerNetwork):
     def found_items(self) -> ItemEncoder:
         """Encoder of the candidate items, which steps are multiplied with; by default `items`."""
         return self.items
+
+    def with_user(self, steps: Tensor, users: Tensor) -> Tensor:
+        """Join the vectors of a window's steps with the features of its user.
+
+        The default returns the steps. A network with `Reads.user_features` overrides this.
+
+        Parameters
+        ----------
+        steps
+            [batch, steps, width]: what `encode_steps` returned.
+        users
+            int64 [batch, user width]: embedding rows of the declared features of the user side, as
+            `nn.embedding.PooledEmbedding` reads them.
+
+        Returns
+        -------
+        Tensor
+            [batch, steps, dim of `found_items`].
+        """
+        return steps
 
     def encode_steps(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Map the vectors of a window's items to the vectors of its steps.
@@ -73,20 +94,30 @@ class SequenceNetwork(TwoTowerNetwork):
         Returns
         -------
         Tensor
-            [batch, steps, dim of `found_items`]. The vector of a step may depend on the item of
+            [batch, steps, dim of `found_items`], or what `with_user` maps to it. The vector of a step may depend on the item of
             the step and on earlier items only. Vectors where the mask is False are not used.
         """
         raise NotImplementedError
 
-    def encode_windows(self, items: Tensor) -> Tensor:
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Scale the vectors [..., dim] of steps and of candidates; by default unchanged.
+
+        A network whose score is the cosine gives them unit length here.
+        """
+        return vectors
+
+    def encode_windows(self, items: Tensor, users: Tensor | None = None) -> Tensor:
         """Map windows [batch, steps] of dense item indices to step vectors [batch, steps, dim].
 
-        Padding (0) comes after the last item.
+        Padding (0) comes after the last item. `users` has the features of the users, as in
+        `with_user`; None if the network reads none.
         """
-        return self.encode_steps(self.items(items), items != 0)
+        return self._joined(self.items(items), items, users)
 
-    def encode_step(self, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """`encode_windows(items)` and the vectors of candidates, as a training step needs both.
+    def encode_step(
+        self, items: Tensor, candidates: Tensor, users: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`encode_windows` and the vectors of candidates, as a training step needs both.
 
         If items are read and found by one encoder of their content, each item of the step is
         encoded once, and its id is dropped in both places or in neither.
@@ -97,33 +128,40 @@ class SequenceNetwork(TwoTowerNetwork):
             int64 [batch, steps]: windows, as in `encode_windows`.
         candidates
             int64 [candidates]: dense item indices.
+        users
+            int64 [batch, user width] or None, as in `encode_windows`.
         """
         own = any(
             getattr(type(self), name) is not getattr(SequenceNetwork, name)
             for name in ("encode_windows", "encode_items")
         )
         if own or self.found_items is not self.items or not isinstance(self.items, ContentEncoder):
-            return self.encode_windows(items), self.encode_items(candidates[:, None])
+            return self.encode_windows(items, users), self.encode_items(candidates[:, None])
         vectors = self.items(torch.cat([items.flatten(), candidates]))
         read, found = vectors.split([items.numel(), len(candidates)])
-        return self.encode_steps(read.view(*items.shape, -1), items != 0), found
+        return self._joined(read.view(*items.shape, -1), items, users), self.scaled(found)
 
     def encode_items(self, features: Tensor) -> Tensor:
         """Map item-side rows [batch, 1] to vectors [batch, dim]."""
-        vectors: Tensor = self.found_items(features[:, 0])
-        return vectors
+        return self.scaled(self.found_items(features[:, 0]))
 
     def encode_users(self, features: Tensor) -> Tensor:
-        """Map histories [batch, length] to the vectors of their last steps, [batch, dim].
+        """Map user-side rows [batch, width] to the vectors of their last steps, [batch, dim].
 
-        Padding (0) comes after the last item. A history without items gives the zero vector.
+        The first columns have the history, where padding (0) comes after the last item; then come
+        the features of the user. A history without items gives the zero vector.
         """
-        items = features[:, : self.history_length]
+        items, users = features.tensor_split([self.history_length], dim=1)
         lengths = (items != 0).sum(dim=1)
         longest = max(int(lengths.max()) if len(lengths) else 0, 1)
-        states = self.encode_windows(items[:, :longest])
+        states = self.encode_windows(items[:, :longest], users)
         last = states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
         return last * (lengths > 0)[:, None]
+
+    def _joined(self, vectors: Tensor, items: Tensor, users: Tensor | None) -> Tensor:
+        """The vectors of the steps of windows whose items have the given vectors."""
+        steps = self.encode_steps(vectors, items != 0)
+        return self.scaled(self.with_user(steps, items[:, :0] if users is None else users))
 
 
 class RecurrentNetwork(SequenceNetwork):

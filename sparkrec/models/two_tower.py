@@ -27,6 +27,9 @@ class Reads:
     history
         Number of the latest items of the query's history that are read by dense index; 0 for a
         network that reads the history as a declared feature like any other.
+    whole_history
+        Whether the items of a query's `history` are read even if the query has a column with its
+        recent items, which may be shorter. A query whose history has no known item is not answered.
     user_features
         Whether the declared features of the user side are read in addition to the history.
     item_features
@@ -39,6 +42,7 @@ class Reads:
     """
 
     history: int = 0
+    whole_history: bool = False
     user_features: bool = True
     item_features: bool = True
     item_content: bool = False

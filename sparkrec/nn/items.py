@@ -85,6 +85,26 @@ class ContentEncoder(ItemEncoder):
         return F.embedding(inverse, vectors)
 
 
+class MappedItems(ItemEncoder):
+    """The vectors of another encoder, passed through a network: items as candidates.
+
+    Parameters
+    ----------
+    items
+        The encoder of items as they are read.
+    network
+        Maps its vectors [..., items.dim] to [..., dim].
+    """
+
+    def __init__(self, items: ItemEncoder, network: nn.Sequential) -> None:
+        super().__init__()
+        self.items, self.network = items, network
+
+    def forward(self, items: Tensor) -> Tensor:
+        vectors: Tensor = self.network(self.items(items))
+        return vectors * (items >= RESERVED_ROWS)[..., None]
+
+
 class FeatureTable(Table):
     """Embeddings of the values of items' features; padding (0) and unknown (1) stay at zero."""
 

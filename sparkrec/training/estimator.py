@@ -318,7 +318,7 @@ class TwoTowerRetriever(Retriever):
         if validation is not None:
             schema, user = sides.users.schema, self.columns.user
             history_columns = HistoryColumns.read_by(
-                schema, self.columns, self.get("history_col"), not self._reads.user_features
+                schema, self.columns, self.get("history_col"), self._reads.whole_history
             )
             queries = query_features(
                 validation, self.users, schema, user, history_columns, "validation"

@@ -4,7 +4,7 @@
 `retrieval.two_tower.TwoTowerModel`.
 """
 
-from sparkrec.models import dssm, gru4rec, hrm, sasrec, simplex
+from sparkrec.models import dssm, gru4rec, hrm, sasrec, simplex, ssr
 from sparkrec.models.sequence import SequenceNetwork
 from sparkrec.models.two_tower import TwoTowerNetwork
 from sparkrec.training.estimator import TwoTowerRetriever
@@ -41,8 +41,14 @@ class SASRec(SequenceRetriever):
     network_class = sasrec.SASRec
 
 
+class SSR(SequenceRetriever):
+    """Trains `models.ssr.SSR`; see `SequenceRetriever` for what it takes."""
+
+    network_class = ssr.SSR
+
+
 _KNOWN: dict[type[TwoTowerNetwork], type[TwoTowerRetriever]] = {
-    retriever.network_class: retriever for retriever in (DSSM, SimpleX, HRM, GRU4Rec, SASRec)
+    retriever.network_class: retriever for retriever in (DSSM, SimpleX, HRM, GRU4Rec, SASRec, SSR)
 }
 
 

@@ -6,9 +6,11 @@ from pyspark.sql import DataFrame
 
 from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_windows
 from sparkrec.encoding.fit_sides import Sides
+from sparkrec.encoding.queries import join_users
 from sparkrec.encoding.rows import hold_out_last
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import ConfigError, DataError, SchemaError
 from sparkrec.schema.parser import FeatureSchema
+from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.settings import Loss
 
@@ -18,7 +20,9 @@ class SequenceRetriever(TwoTowerRetriever):
 
     The parameters are those of every two-tower retriever, but `train` is an events table (user,
     item, timestamp, position) with all events of a user: each event is a step of a window and the
-    target of the step before it. By default the loss is the softmax over all items.
+    target of the step before it. By default the loss is the softmax over all items. If the network
+    reads features of the user, they come from the table `users`, because a window has one value of
+    each for all its steps.
     """
 
     block_defaults: ClassVar[dict[str, Any]] = {
@@ -45,11 +49,34 @@ class SequenceRetriever(TwoTowerRetriever):
             return dataset, self.validation
         return hold_out_last(dataset, self.columns)
 
+    def _fit_sides(
+        self,
+        dataset: DataFrame,
+        train: DataFrame,
+        schemas: tuple[FeatureSchema, FeatureSchema],
+        previous: TwoTowerModel | None,
+    ) -> Sides:
+        columns, schema = self.columns, schemas[0]
+        known = {columns.user, columns.recent_items, *(self.users.columns if self.users else ())}
+        for feature in schema.features:
+            for column in feature.columns:
+                if column not in known:
+                    raise SchemaError(
+                        f"{schema.source}: `{feature.name}` reads the column `{column}`, which is "
+                        f"not in the users table; {self.network_class.__name__} reads the history "
+                        "at every step, and features of the user that stay the same"
+                    )
+        if len(schema.features) > 1:
+            train = train.select(columns.user).distinct()
+            train = join_users(train, self.users, schema.used_columns, columns.user)
+        return super()._fit_sides(dataset, train, schemas, previous)
+
     def _encode(self, train: DataFrame, sides: Sides, path: str) -> Encoded:
         return encode_windows(
             train,
             self.columns,
             sides.users,
+            self.users,
             path,
             self.get("workers"),
             self.get("seed"),

@@ -1,4 +1,4 @@
-"""GRU4Rec and SASRec: what a step may know, and their equations."""
+"""GRU4Rec, SASRec and SSR: what a step may know, and their equations."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from sparkrec.models.gru4rec import GRU4Rec, GRU4RecConfig
 from sparkrec.models.sasrec import SASRec, SASRecConfig
 from sparkrec.models.sequence import SequenceNetwork
+from sparkrec.models.ssr import SSR, SSRConfig
 from sparkrec.models.two_tower import TowerInput
 
 USER, ITEM = TowerInput(2, (), 6, 9), TowerInput(2, (), 1, 9)
@@ -27,12 +28,23 @@ def sasrec(**settings: Any) -> SASRec:
     return SASRec(SASRecConfig(**{**defaults, **settings}), USER, ITEM).eval()
 
 
+def ssr(**settings: Any) -> SSR:
+    torch.manual_seed(0)
+    defaults = {"max_len": 6, "hidden": (3,), "embedding_dim": 4, "slow_steps": 2}
+    return SSR(SSRConfig(**{**defaults, **settings}), USER, ITEM).eval()
+
+
 NETWORKS = {
     "gru": gru,
     "gru of two layers": lambda **s: gru(hidden=(5, 4), **s),
     "gru with an output table": lambda **s: gru(hidden=(3,), constrained_embedding=False, **s),
     "gru without bias": lambda **s: gru(bias=False, **s),
     "sasrec": sasrec,
+    "ssr": ssr,
+    "ssr, slow recurrent layer": lambda **s: ssr(long_term="recurrent", **s),
+    "ssr, maximum, cosine": lambda **s: ssr(
+        short_term="max", long_term="none", item_hidden=(5,), cosine=True, bias=False, **s
+    ),
 }
 
 

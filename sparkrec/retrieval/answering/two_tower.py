@@ -193,7 +193,10 @@ class TwoTowerSearcher(Searcher):
         return self.index.search(vectors, k, seen, allowed)
 
     def answers(self, batch: pa.RecordBatch) -> Mask:
-        return np.any(self._encode(batch) >= FIRST_ITEM, axis=1)
+        encoded = self._encode(batch)
+        if self.network.spec.reads.whole_history:
+            encoded = encoded[:, : self.user_encoder.length]
+        return np.any(encoded >= FIRST_ITEM, axis=1)
 
     def _encode(self, batch: pa.RecordBatch) -> Ints:
         if self._encoded is None or self._encoded[0] is not batch:
@@ -205,5 +208,5 @@ class TwoTowerSearcher(Searcher):
 def history_columns(parts: TwoTowerParts, columns: Columns, history: str) -> HistoryColumns:
     """Columns made of a query's history; networks that read whole histories never take a shorter
     list that the queries have."""
-    whole = not parts.network.spec.reads.user_features
+    whole = parts.network.spec.reads.whole_history
     return HistoryColumns.read_by(parts.user_encoder.schema, columns, history, whole)

@@ -286,7 +286,8 @@ class SequenceLoss(Objective):
     """The objective for windows of a user's items; every step predicts the item that follows.
 
     A batch has `items` [batch, steps + 1], oldest first, with padding (0) after the last. It may
-    have `weights` of the same shape; the loss of a step has the weight of the item that follows.
+    have the users' features, `user` [batch, width], and `weights` of the shape of `items`; the loss
+    of a step has the weight of the item that follows.
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
@@ -298,7 +299,7 @@ class SequenceLoss(Objective):
         candidates = self.candidates(targets)
         with self._precision():
             states, vectors = self.network.encode_step(  # type: ignore[operator]
-                items[:, : longest - 1], candidates
+                items[:, : longest - 1], candidates, batch.get("user")
             )
         self.positives += len(targets)
         weight = batch["weights"][:, 1:longest][trained].float() if "weights" in batch else None
