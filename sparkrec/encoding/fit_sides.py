@@ -1,25 +1,28 @@
 """Fits the encoders of both sides to train: the columns that a model reads, and vocabularies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.item_features import ItemFeatures
+from sparkrec.encoding.declared import (
+    catalogue_features,
+    fit_features,
+    fit_item_features,
+    require_item_alone,
+    without_history,
+    without_item,
+)
 from sparkrec.encoding.sides import ItemEncoder, QueryEncoder
-from sparkrec.errors import DataError, SchemaError
+from sparkrec.errors import SchemaError
 from sparkrec.models.two_tower import Reads
-from sparkrec.schema.encoder import FeatureEncoder
-from sparkrec.schema.parser import Feature, FeatureSchema
-from sparkrec.schema.spark import fit_encoder
+from sparkrec.schema.parser import FeatureSchema
 from sparkrec.schema.text import Text
-from sparkrec.spark_versions import from_arrow, to_arrow
 
 Ints = npt.NDArray[np.int64]
 
@@ -123,21 +126,15 @@ def fit_sides(
     table = catalogue_features(spark, catalogue, items, item_schema, columns.item)
     if not (reads.item_features or reads.item_content):
         item_schema = FeatureSchema((), (), item_schema.source)
-
-    def fit_rows(
-        rows: pa.Table, schema: FeatureSchema, known: FeatureEncoder | None
-    ) -> FeatureEncoder:
-        frame = from_arrow(spark, rows) if schema.features else train
-        return fit_features(frame, schema, lists, settings.item_buckets, known)
-
     encoder = ItemEncoder(
-        ItemFeatures.fit(
+        fit_item_features(
+            spark,
             table,
             catalogue.counts > 0,
             item_schema,
-            fit_rows,
             settings.text,
             lists,
+            settings.item_buckets,
             previous[1].features if previous else None,
         ),
         catalogue,
@@ -149,104 +146,3 @@ def fit_sides(
             "take out the features of the form number(...) and vector(...)"
         )
     return Sides(catalogue, users, encoder, encoder.matrix(table), encoder.content(table))
-
-
-def plain_schema(columns: Sequence[str]) -> FeatureSchema:
-    """A schema in which every column is a feature."""
-    features = tuple(Feature(name, (name,), (name,)) for name in columns)
-    return FeatureSchema(tuple(columns), features, "the default schema")
-
-
-def catalogue_features(
-    spark: SparkSession,
-    catalogue: Catalogue,
-    items: DataFrame | None,
-    schema: FeatureSchema,
-    item: str,
-) -> pa.Table:
-    """The columns of the item side, one row per item of the catalogue, in its order."""
-    ids = pa.table({item: catalogue.ids, "_sr_order": np.arange(len(catalogue))})
-    if items is None or set(schema.columns) <= {item}:
-        schema.require([item], "train (there is no items table)")
-        return ids.select(list(schema.columns))
-    if item not in items.columns:
-        raise DataError(f"the items table has no column `{item}` to join it by")
-    schema.require(items.columns, "the items table")
-    joined = from_arrow(spark, ids).join(items.dropDuplicates([item]), item, "left")
-    return to_arrow(joined.orderBy("_sr_order").select(*schema.columns))
-
-
-def without_history(
-    schema: FeatureSchema, columns: Columns, model: str, other_features: bool
-) -> FeatureSchema:
-    """The features of the user side without the history.
-
-    Raises
-    ------
-    SchemaError
-        The history is not declared, or other features are declared that the model does not read.
-    """
-    name = columns.recent_items
-    rest = tuple(f for f in schema.features if f.columns != (name,))
-    if len(rest) == len(schema.features):
-        raise SchemaError(
-            f"{schema.source}: {model} reads the user's recent items; add the feature `{name}`"
-        )
-    if rest and not other_features:
-        raise SchemaError(
-            f"{schema.source}: {model} reads `{name}` alone; take out `{rest[0].name}`"
-        )
-    used = {column for feature in rest for column in feature.columns}
-    return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)
-
-
-def without_item(schema: FeatureSchema, columns: Columns, model: str) -> FeatureSchema:
-    """The features of the item side without the item's id, which the network knows by itself.
-
-    Raises
-    ------
-    SchemaError
-        The id is part of a cross, or no other feature is declared.
-    """
-    item = columns.item
-    rest = tuple(f for f in schema.features if f.columns != (item,))
-    crossed = next((f.name for f in rest if item in f.columns), None)
-    if crossed:
-        raise SchemaError(
-            f"{schema.source}: `{crossed}` has the id of the item in it, so it is no content; take "
-            "it out"
-        )
-    if not rest:
-        raise SchemaError(
-            f"{schema.source}: {model} reads the content of items (model.items), but no feature "
-            f"beside `{item}` is declared; declare some in the item schema, or set items: id"
-        )
-    used = {column for feature in rest for column in feature.columns}
-    return FeatureSchema(tuple(c for c in schema.columns if c in used), rest, schema.source)
-
-
-def require_item_alone(schema: FeatureSchema, columns: Columns, model: str) -> None:
-    """Raise SchemaError unless the item id is the only feature of the item side."""
-    names = [feature.name for feature in schema.features]
-    if [feature.columns for feature in schema.features] != [(columns.item,)]:
-        raise SchemaError(
-            f"{schema.source}: {model} knows items by their id; declare `{columns.item}` alone, "
-            f"not {', '.join(names)}"
-        )
-
-
-def fit_features(
-    frame: DataFrame,
-    schema: FeatureSchema,
-    max_list_length: int,
-    buckets: Mapping[str, int],
-    previous: FeatureEncoder | None,
-) -> FeatureEncoder:
-    """Fit the encoder of a side's features, or extend the encoder of an earlier model.
-
-    For a side without features no Spark job is run.
-    """
-    if not schema.features:
-        return FeatureEncoder(schema, {}, np.zeros(0, np.uint64))
-    wanted = None if previous else buckets
-    return fit_encoder([frame.select(*schema.columns)], schema, max_list_length, wanted, previous)

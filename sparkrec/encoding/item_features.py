@@ -97,7 +97,7 @@ class ItemFeatures:
         of_train
             [items]: the items of train; frequencies, means and deviations are theirs.
         fit_rows
-            Fits the encoder of columns (`encoding.fit_sides.fit_features`).
+            Fits the encoder of columns (`encoding.declared.fit_features`).
         previous
             Its vocabulary keeps its rows and weights; its numbers do not change.
 

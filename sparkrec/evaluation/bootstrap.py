@@ -112,13 +112,19 @@ def bootstrap_sums(
     return table[np.argsort(table[:, 0]), 1:]
 
 
-def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float]:
-    """The percentile interval, 2.5% to 97.5%, of a ratio of sums over the replicates.
-
-    Replicates in which all weights are 0 are left out.
-    """
+def ratios(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The ratio of two sums in each replicate; NaN where all weights are 0."""
     drawn = denominator > 0
-    if not drawn.any():
+    return np.where(drawn, numerator / np.where(drawn, denominator, 1.0), np.nan)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The percentile interval, 2.5% to 97.5%, of a value over the replicates.
+
+    Replicates with NaN are left out; the interval is (0, 0) if there are no others.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
         return 0.0, 0.0
-    low, high = np.percentile(numerator[drawn] / denominator[drawn], [2.5, 97.5])
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)

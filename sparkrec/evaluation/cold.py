@@ -29,8 +29,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.errors import DataError
-from sparkrec.evaluation.bootstrap import bootstrap_sums, ratio_interval
-from sparkrec.evaluation.metrics import Evaluation
+from sparkrec.evaluation.bootstrap import bootstrap_sums
+from sparkrec.evaluation.metrics import Evaluation, rounded
 
 COLD, WARM, AMONG_COLD = "cold", "warm", "cold among cold"
 _DAY = 86_400
@@ -41,7 +41,6 @@ _AGES = (
     (7, 28, "cold, first four weeks"),
     (28, None, "cold, older"),
 )
-_DECIMALS = 6
 
 
 def evaluate_cold(
@@ -129,13 +128,8 @@ def evaluate_cold(
     for group in groups:
         count = by_name[f"rows {group}"]
         if count[0]:
-            metrics, intervals = {}, {}
-            for metric in _names(ks):
-                total = by_name[f"{metric} {group}"]
-                metrics[metric] = round(float(total[0] / count[0]), _DECIMALS)
-                ends = ratio_interval(total[1:], count[1:])
-                intervals[metric] = round(ends[0], _DECIMALS), round(ends[1], _DECIMALS)
-            found[group] = Evaluation(int(count[0]), metrics, intervals)
+            totals = {metric: by_name[f"{metric} {group}"] for metric in _names(ks)}
+            found[group] = Evaluation.of_sums(count, totals, {})
     whole = found.pop("")
     whole.metrics[f"cold_share@{last}"] = _cold_share(recommendations, queries, cold, last)
     whole.groups.update(found)
@@ -165,4 +159,4 @@ def _cold_share(recommendations: DataFrame, queries: DataFrame, cold: DataFrame,
     places = lists.select(F.explode(F.slice("recommended.item_id", 1, k)).alias("item"))
     marked = places.join(F.broadcast(cold.select("item", F.lit(1.0).alias("cold"))), "item", "left")
     row = marked.agg(F.avg(F.coalesce("cold", F.lit(0.0)))).first()
-    return round(float(row[0] or 0.0), _DECIMALS) if row is not None else 0.0
+    return rounded(row[0] or 0.0) if row is not None else 0.0

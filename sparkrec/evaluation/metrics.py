@@ -26,7 +26,7 @@ are also given apart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import log2, sqrt
 from typing import Literal
 
@@ -37,12 +37,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec.errors import DataError
-from sparkrec.evaluation.bootstrap import bootstrap_sums, ratio_interval
+from sparkrec.evaluation.bootstrap import bootstrap_sums, interval, ratios
 from sparkrec.evaluation.inputs import catalogue_size, check_columns, check_rows, join_inputs
 
 WITH_HISTORY, WITHOUT_HISTORY = "with history", "without history"
 
-_DECIMALS = 6  # hides rounding, which depends on the order in which Spark sums
+Doubles = npt.NDArray[np.float64]
+
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,34 @@ class Evaluation:
         The same for groups of the queries, by their name, without coverage and popularity. Here
         `WITH_HISTORY` and `WITHOUT_HISTORY`; none if the queries have no column `history`, or if
         only one kind occurs.
+    replicates
+        float64 [replicates], by name of the metric: its value in each bootstrap replicate. Another
+        evaluation of the same queries with the same seed has the same resamples, so the differences
+        of both are a paired bootstrap (`evaluation.compare`).
     """
 
     n: int
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
     groups: "dict[str, Evaluation]" = field(default_factory=dict)
+    replicates: dict[str, Doubles] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of_sums(
+        cls, rows: Doubles, sums: Mapping[str, Doubles], groups: "dict[str, Evaluation]"
+    ) -> "Evaluation":
+        """Metrics that are ratios of sums.
+
+        Parameters
+        ----------
+        rows
+            [1 + replicates]: number of rows, first without weights, then in each replicate.
+        sums
+            The same for the sum of each metric over the rows.
+        """
+        values = {name: rounded(total[0] / rows[0]) for name, total in sums.items()}
+        replicates = {name: ratios(total[1:], rows[1:]) for name, total in sums.items()}
+        return cls(int(rows[0]), values, _intervals(replicates), groups, replicates)
 
 
 def count_items(events: DataFrame, item: str) -> DataFrame:
@@ -167,25 +191,26 @@ def evaluate(
         if counts is not item_counts:
             counts.unpersist()
 
-    whole = _ratios(sums, metrics_at_ks, "")
     by_group = {}
-    if 0 < without < whole.n:
+    if 0 < without < int(sums["rows"][0]):
         by_group = {
-            name: _ratios(sums, metrics_at_ks, f" {name}")
+            name: _of_group(sums, metrics_at_ks, f" {name}", {})
             for name in (WITH_HISTORY, WITHOUT_HISTORY)
         }
+    whole = _of_group(sums, metrics_at_ks, "", by_group)
     last = ks[-1]
     coverage, margin = covered / catalogue, 1.96 * error / catalogue
     popularity, slots = sums["popularity"], sums["slots"]
-    whole.metrics[f"coverage@{last}"] = _rounded(coverage)
+    whole.metrics[f"coverage@{last}"] = rounded(coverage)
     whole.interval95[f"coverage@{last}"] = (
-        _rounded(max(coverage - margin, 0.0)),
-        _rounded(min(coverage + margin, 1.0)),
+        rounded(max(coverage - margin, 0.0)),
+        rounded(min(coverage + margin, 1.0)),
     )
-    whole.metrics[f"popularity@{last}"] = _rounded(popularity[0] / max(slots[0], 1.0))
-    low, high = ratio_interval(popularity[1:], slots[1:])
-    whole.interval95[f"popularity@{last}"] = _rounded(low), _rounded(high)
-    return replace(whole, groups=by_group)
+    whole.metrics[f"popularity@{last}"] = rounded(popularity[0] / max(slots[0], 1.0))
+    resampled = {f"popularity@{last}": ratios(popularity[1:], slots[1:])}
+    whole.interval95.update(_intervals(resampled))
+    whole.replicates.update(resampled)
+    return whole
 
 
 def _groups(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -198,21 +223,24 @@ def _groups(columns: Mapping[str, Column]) -> dict[str, Column]:
     }
 
 
-def _ratios(
-    sums: Mapping[str, npt.NDArray[np.float64]], metrics: Iterable[str], group: str
+def _of_group(
+    sums: Mapping[str, Doubles],
+    metrics: Iterable[str],
+    group: str,
+    groups: dict[str, Evaluation],
 ) -> Evaluation:
     """The means over a group of queries, whose sums have names that end with `group`."""
-    rows = sums[f"rows{group}"]
-    values, intervals = {}, {}
-    for name in metrics:
-        total = sums[f"{name}{group}"]
-        values[name] = _rounded(total[0] / rows[0])
-        low, high = ratio_interval(total[1:], rows[1:])
-        intervals[name] = _rounded(low), _rounded(high)
-    return Evaluation(int(rows[0]), values, intervals)
+    of_group = {name: sums[f"{name}{group}"] for name in metrics}
+    return Evaluation.of_sums(sums[f"rows{group}"], of_group, groups)
 
 
-def _rounded(value: float) -> float:
+def _intervals(replicates: Mapping[str, Doubles]) -> dict[str, tuple[float, float]]:
+    ends = {name: interval(values) for name, values in replicates.items()}
+    return {name: (rounded(low), rounded(high)) for name, (low, high) in ends.items()}
+
+
+def rounded(value: float) -> float:
+    """A figure without the last digits, which depend on the order in which Spark sums."""
     return round(float(value), _DECIMALS)
 
 

@@ -94,8 +94,9 @@ class SequenceNetwork(TwoTowerNetwork):
         Returns
         -------
         Tensor
-            [batch, steps, dim of `found_items`], or what `with_user` maps to it. The vector of a step may depend on the item of
-            the step and on earlier items only. Vectors where the mask is False are not used.
+            [batch, steps, dim of `found_items`], or what `with_user` maps to it. The vector of a
+            step may depend on the item of the step and on earlier items only. Vectors where the
+            mask is False are not used.
         """
         raise NotImplementedError
 

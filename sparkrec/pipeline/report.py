@@ -8,7 +8,7 @@ from typing import Any
 
 import sparkrec
 from sparkrec.errors import ConfigError
-from sparkrec.evaluation.metrics import Evaluation
+from sparkrec.evaluation.metrics import Doubles, Evaluation
 from sparkrec.evaluation.protocols import protocol
 from sparkrec.pipeline.code import code_fingerprint, commit
 
@@ -27,8 +27,8 @@ class Result:
         Name of the evaluation protocol.
     exclude_seen
         Whether items of the query's history were kept out of its recommendations.
-    n, metrics, interval95, groups
-        See `Evaluation`.
+    n, metrics, interval95, groups, replicates
+        See `Evaluation`; the replicates are not in `metrics.json`.
     """
 
     model: str
@@ -38,11 +38,17 @@ class Result:
     metrics: dict[str, float]
     interval95: dict[str, tuple[float, float]]
     groups: dict[str, Evaluation] = field(default_factory=dict)
+    replicates: dict[str, Doubles] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, evaluation: Evaluation, model: str, protocol: str, exclude_seen: bool) -> "Result":
         """Name the model, protocol and treatment of seen items of an evaluation."""
         return cls(model, protocol, exclude_seen, **vars(evaluation))
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The evaluation without the names."""
+        return Evaluation(self.n, self.metrics, self.interval95, self.groups, self.replicates)
 
     @property
     def parts(self) -> "dict[str, Result]":
@@ -116,6 +122,7 @@ def metrics_json(
     data: Any,
     seconds: Mapping[str, float],
     results: Sequence[Result],
+    differences: Sequence[Mapping[str, Any]] = (),
     diverged: bool | None = None,
 ) -> dict[str, Any]:
     """The contents of a run's `metrics.json`.
@@ -136,6 +143,8 @@ def metrics_json(
         Wall time of `fit`, `index`, `recommend` and `evaluate`; parts a run lacks are absent.
     results
         One a protocol, treatment of seen items, and model.
+    differences
+        The model against each yardstick, as `pipeline.compare.Comparison.to_json` gives it.
     diverged
         Whether the training diverged, and the model is that of an earlier epoch; None, and absent,
         for a count model.
@@ -150,6 +159,7 @@ def metrics_json(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         **({} if diverged is None else {"diverged": diverged}),
         "results": [result.to_json() for result in results],
+        "differences": list(differences),
     }
 
 

@@ -1,7 +1,8 @@
 """A retrieval job's run: its model, recommendations, evaluation and metrics.json.
 
-A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/` and `metrics.json`. While
-it is at work it also has `work/` (encoded rows and checkpoints).
+A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metrics.json` and
+`replicates.parquet`, with which two runs are compared. While it is at work it also has `work/`
+(encoded rows and checkpoints).
 """
 
 import logging
@@ -19,6 +20,7 @@ from sparkrec.io import storage
 from sparkrec.io.outputs import WORK, is_published, resolve
 from sparkrec.io.tables import load_table, write_part
 from sparkrec.models.registry import find_class, short_name
+from sparkrec.pipeline.compare import with_yardsticks, write_replicates
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.report import Result, format_table, metrics_json
 from sparkrec.retrieval.base import RetrievalModel, Retriever
@@ -113,9 +115,7 @@ class Run:
             if chosen.name == COLD_ITEMS:
                 found = self._evaluate_cold(model, recommendations, queries, exclude_seen)
             else:
-                found = evaluate(
-                    recommendations, queries, columns.user, counts, seed=job.seed, ties=chosen.ties
-                )
+                found = evaluate(recommendations, queries, columns.user, counts, ties=chosen.ties)
             recommendations.unpersist()
             if yardstick is None:
                 self._add_seconds("evaluate", start)
@@ -157,7 +157,6 @@ class Run:
             columns.user,
             cold,
             timestamp=time,
-            seed=self.job.seed,
         )
         among_cold.unpersist()
         cold.unpersist()
@@ -170,8 +169,10 @@ class Run:
             self.evaluate(estimator.fit(self.tables.events), name)
 
     def write_metrics(self, model: RetrievalModel) -> str:
-        """Write metrics.json; returns the table to print."""
+        """Write metrics.json and the bootstrap replicates; returns the tables to print."""
         job = self.job
+        write_replicates(self.folder, self.results)
+        comparisons = with_yardsticks(self.results, self.name)
         metrics = metrics_json(
             model=self.name,
             trained=find_class(job.model_class),
@@ -181,10 +182,12 @@ class Run:
             data=self.tables.fingerprint,
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             results=self.results,
+            differences=[comparison.to_json() for comparison in comparisons],
             diverged=model.fit_report.get("diverged"),
         )
         storage.write_json(self.path("metrics.json"), metrics)
-        return f"{format_table(self.results)}\n\nwritten to {job.output_path}"
+        tables = [format_table(self.results), *map(str, comparisons)]
+        return "\n\n".join([*tables, f"written to {job.output_path}"])
 
     def _add_seconds(self, name: str, start: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start

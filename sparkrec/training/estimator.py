@@ -22,8 +22,9 @@ from torch import Tensor
 
 from sparkrec.config.load import to_json
 from sparkrec.encoding.count_catalogue import count_catalogue
+from sparkrec.encoding.declared import plain_schema
 from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_rows
-from sparkrec.encoding.fit_sides import Sides, SideSettings, fit_sides, plain_schema
+from sparkrec.encoding.fit_sides import Sides, SideSettings, fit_sides
 from sparkrec.encoding.history_columns import HistoryColumns
 from sparkrec.encoding.queries import join_users, query_features, validation_arrays
 from sparkrec.encoding.rows import (

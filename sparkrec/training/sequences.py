@@ -9,8 +9,8 @@ from sparkrec.encoding.fit_sides import Sides
 from sparkrec.encoding.queries import join_users
 from sparkrec.encoding.rows import hold_out_last
 from sparkrec.errors import ConfigError, DataError, SchemaError
-from sparkrec.schema.parser import FeatureSchema
 from sparkrec.retrieval.two_tower import TwoTowerModel
+from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.settings import Loss
 

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.fit_sides import plain_schema
+from sparkrec.encoding.declared import plain_schema
 from sparkrec.encoding.history_columns import HistoryColumns
 from sparkrec.encoding.queries import validation_arrays
 from sparkrec.encoding.sides import QueryEncoder

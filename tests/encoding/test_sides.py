@@ -6,7 +6,7 @@ import pytest
 
 from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.fit_sides import require_item_alone, without_history
+from sparkrec.encoding.declared import require_item_alone, without_history
 from sparkrec.encoding.sides import recent_items, recent_values
 from sparkrec.errors import SchemaError
 from sparkrec.schema.parser import FeatureSchema, feature_schema

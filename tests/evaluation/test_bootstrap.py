@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkrec.evaluation.bootstrap import bootstrap_sums, poisson_weights, ratio_interval
+from sparkrec.evaluation.bootstrap import bootstrap_sums, interval, poisson_weights, ratios
 from sparkrec.evaluation.metrics import Evaluation, evaluate
 
 
@@ -39,9 +39,9 @@ def test_row_0_has_the_plain_sums(spark: SparkSession) -> None:
 
 
 def test_replicates_without_a_user_are_left_out() -> None:
-    low, high = ratio_interval(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 4.0]))
+    low, high = interval(ratios(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 4.0])))
     assert (low, high) == (0.5, 0.5)
-    assert ratio_interval(np.zeros(3), np.zeros(3)) == (0.0, 0.0)
+    assert interval(ratios(np.zeros(3), np.zeros(3))) == (0.0, 0.0)
 
 
 def case(spark: SparkSession, users: int) -> tuple[DataFrame, DataFrame, DataFrame, np.ndarray]:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
-from sparkrec.encoding.fit_sides import plain_schema
+from sparkrec.encoding.declared import plain_schema
 from sparkrec.errors import DataError, SchemaError, StorageError
 from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table, write_table
