@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from _measure import Figures, fastest, in_child, measure, report, start_session
 from pyspark.sql import SparkSession
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from sparkrec.baselines.als.als import ALS, ALSConfig, ALSModel
 from sparkrec.spark_versions import to_arrow
@@ -74,7 +74,7 @@ def run_implicit(
     data: str, columns: tuple[str, str], config: ALSConfig, regularization: float | None
 ) -> Figures:
     """The same for `implicit`, on the matrix of the train's (user, item) counts."""
-    from implicit.cpu.als import AlternatingLeastSquares  # type: ignore[import-untyped]
+    from implicit.cpu.als import AlternatingLeastSquares
 
     user, item = columns
     train = pd.read_parquet(f"{data}/train", columns=[user, item])

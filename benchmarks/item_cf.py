@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from _measure import Figures, fastest, in_child, measure, report, start_session
 from pyspark.sql import SparkSession
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from sparkrec.baselines.item_to_item.item_cf import ItemCF, ItemCFModel
 from sparkrec.datasets.synthetic import synthetic_events
@@ -26,7 +26,7 @@ K = 100
 
 def run_implicit(path: str, item: str, checked: int, repeats: int) -> Figures:
     """Seconds of `implicit`, and the scores of the neighbours of the first items, best first."""
-    from implicit.nearest_neighbours import CosineRecommender  # type: ignore[import-untyped]
+    from implicit.nearest_neighbours import CosineRecommender
 
     def read() -> sparse.csr_matrix:
         events = pd.read_parquet(path, columns=["user_id", item])

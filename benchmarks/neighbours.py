@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from _measure import Figures, in_child, least_cpu, report
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.retrieval.answering.neighbours import NeighbourSearcher, age_weights

@@ -121,14 +121,18 @@ class EvaluationSettings:
         Answer for queries about which the model knows nothing: `global_hot`, popular items, or
         `none`, the model's own answer.
     yardsticks
-        Count models that are evaluated on the same queries and reported in the same table.
+        Models without training that are evaluated on the same queries, reported in the same table,
+        and compared with the model: `global_hot`, `personal_top` and `random`; and, where
+        `schema.path` declares features of items, `content_knn` and `content_popularity`.
     """
 
     protocol: str
     rating_above: Rating | None = None
     target: str | None = None
     fallback: Literal["none", "global_hot"] = "global_hot"
-    yardsticks: tuple[Literal["global_hot", "personal_top"], ...] = ()
+    yardsticks: tuple[
+        Literal["global_hot", "personal_top", "random", "content_knn", "content_popularity"], ...
+    ] = ()
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -6,7 +6,9 @@ A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metr
 """
 
 import logging
+from collections.abc import Mapping
 from time import perf_counter
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -162,10 +164,9 @@ class Run:
         cold.unpersist()
         return found
 
-    def evaluate_yardsticks(self) -> None:
-        """Evaluate the count models that the conf asks for, beside the job's own."""
-        for name in self.job.evaluation.yardsticks:
-            estimator: Retriever = find_class(name)(**retriever_params(self.job))
+    def evaluate_yardsticks(self, yardsticks: Mapping[Any, Retriever]) -> None:
+        """Fit and evaluate yardsticks, given by name, beside the job's own model."""
+        for name, estimator in yardsticks.items():
             self.evaluate(estimator.fit(self.tables.events), name)
 
     def write_metrics(self, model: RetrievalModel) -> str:

@@ -6,13 +6,20 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from sparkrec.baselines.content.base import ContentRetriever
 from sparkrec.config.load import conf_name, load_config
 from sparkrec.errors import ConfigError
 from sparkrec.io import storage
 from sparkrec.io.publishing import publish
 from sparkrec.models.registry import class_path, find_class
 from sparkrec.pipeline.cli import run_command
-from sparkrec.pipeline.counted import CountJob, NoSettings, count_estimator
+from sparkrec.pipeline.counted import (
+    ContentJob,
+    CountJob,
+    NoSettings,
+    count_estimator,
+    yardstick,
+)
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, read_inputs
 from sparkrec.pipeline.run import Run
 from sparkrec.retrieval.base import Retriever
@@ -40,12 +47,13 @@ def train(job: RetrievalJob, spark: SparkSession) -> str:
     """
     tables = read_inputs(spark, job)
     estimator = make_estimator(job, tables)
+    yardsticks = {name: yardstick(name, job, tables) for name in job.evaluation.yardsticks}
     about = {"dataset": job.dataset, "data": tables.fingerprint}
     with publish(**job.target, about=about, resume=_resumes(job)) as folder:
         run = Run(job, tables, folder)
         model = run.fit_or_load(estimator)
         run.evaluate(model)
-        run.evaluate_yardsticks()
+        run.evaluate_yardsticks(yardsticks)
         return run.write_metrics(model)
 
 
@@ -93,7 +101,7 @@ def job_kind(model: str) -> Any:
         blocks = found.config_blocks
         if set(blocks) <= {"model"}:
             settings: Any = blocks.get("model", NoSettings)
-            return CountJob[settings]
+            return (ContentJob if issubclass(found, ContentRetriever) else CountJob)[settings]
         raise ConfigError(f"{model} is the Estimator of a network; name the network itself")
     from sparkrec.models.two_tower import require_network
     from sparkrec.pipeline.neural import TwoTowerJob

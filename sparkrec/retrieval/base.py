@@ -140,6 +140,13 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
             "the param `candidates`"
         )
 
+    def _like_me(self: M, model: M) -> M:
+        """Another model of the class, with the params and users of this one."""
+        model.users = self.users
+        for param, value in self.extractParamMap().items():
+            model._set(**{param.name: value})
+        return model
+
     def tables(self, spark: SparkSession) -> dict[str, DataFrame]:
         """Tables that a run exports for people and other systems, by the name of their folder."""
         return {}

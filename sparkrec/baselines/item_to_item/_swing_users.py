@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from sparkrec.baselines.item_to_item._user_rows import Ints, Numbers, UserRows
 from sparkrec.compiled import compiled
