@@ -10,6 +10,7 @@ group                targets, and the items that they are ranked among
 `cold`               targets that are cold items, among all items
 `warm`               targets that are not, among all items
 `cold among cold`    cold targets, among the cold items
+`warm among warm`    warm targets, among the warm items: what they were without the cold ones
 `cold, <age>`        cold targets by the time since their first event, among all items
 ===================  ===============================================================================
 
@@ -32,7 +33,8 @@ from sparkrec.errors import DataError
 from sparkrec.evaluation.bootstrap import bootstrap_sums
 from sparkrec.evaluation.metrics import Evaluation, rounded
 
-COLD, WARM, AMONG_COLD = "cold", "warm", "cold among cold"
+COLD, WARM = "cold", "warm"
+AMONG_COLD, AMONG_WARM = "cold among cold", "warm among warm"
 _DAY = 86_400
 # Ages of cold items, in days: from, to, name.
 _AGES = (
@@ -45,7 +47,7 @@ _AGES = (
 
 def evaluate_cold(
     recommendations: DataFrame,
-    among_cold: DataFrame,
+    among: Mapping[str, DataFrame],
     queries: DataFrame,
     user: str,
     cold: DataFrame,
@@ -58,9 +60,11 @@ def evaluate_cold(
 
     Parameters
     ----------
-    recommendations, among_cold
-        `query_id` and `recommended`, as in `metrics.evaluate`: of all items, and of cold items
-        alone. A query without a row has no hit.
+    recommendations
+        `query_id` and `recommended`, as in `metrics.evaluate`. A query without a row has no hit.
+    among
+        The same with the cold items as the only candidates, by the name `AMONG_COLD`, and with the
+        others, by the name `AMONG_WARM`; either may be missing.
     queries
         `query_id`, the column named by `user`, `relevant: array<item>`.
     cold
@@ -96,12 +100,13 @@ def evaluate_cold(
     )
     targets = targets.where(F.col("target").isNotNull())
     rows = targets.join(F.broadcast(known), "target", "left")
-    for name, lists in (("all", recommendations), (AMONG_COLD, among_cold)):
+    for name, lists in {"all": recommendations, **among}.items():
         items = F.slice("recommended.item_id", 1, last)
         rows = rows.join(lists.select("query_id", items.alias(name)), "query_id", "left")
     is_cold = F.coalesce("is_cold", F.lit(False))
     groups = {"": ("all", F.lit(True)), COLD: ("all", is_cold), WARM: ("all", ~is_cold)}
-    groups[AMONG_COLD] = AMONG_COLD, is_cold
+    own = {AMONG_COLD: is_cold, AMONG_WARM: ~is_cold}
+    groups |= {name: (name, own[name]) for name in among}
     if timestamp is not None:
         age = (F.col("asked") - F.col("first_seen")) / _DAY
         for low, high, name in _AGES:

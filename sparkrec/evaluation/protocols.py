@@ -133,8 +133,8 @@ _PROTOCOLS = {
             COLD_ITEMS,
             "the test rows of a split that keeps some items from train (`cold_items`); these are "
             "added to the model before it answers, and every relevant item is a row: `cold` and "
-            "`warm` are ranked among all items, `cold among cold` among the cold ones; intervals "
-            "are over users and items.",
+            "`warm` are ranked among all items, `cold among cold` and `warm among warm` among "
+            "their own kind; intervals are over users and items.",
         ),
         Protocol(
             "next_basket",

@@ -53,6 +53,9 @@ class SSRConfig:
         Number of items for one step of `long_term: recurrent`.
     user_dim
         Width of the embedding of a feature of the user side.
+    join_hidden
+        Widths of the hidden layers with which the parts are joined. Without any, the join is
+        linear: the user's features then say which items are liked more, whatever the history is.
     item_hidden
         Widths of dense layers from the vector of an item as it is read to its vector as a
         candidate. Empty: an item has one vector, read and found.
@@ -81,6 +84,7 @@ class SSRConfig:
     long_term: Literal["mean", "recurrent", "none"] = "mean"
     slow_steps: Count = 10
     user_dim: Width = 16
+    join_hidden: tuple[Width, ...] = ()
     item_hidden: tuple[Width, ...] = ()
     cosine: bool = False
     bias: bool = True
@@ -122,7 +126,7 @@ class SSR(SequenceNetwork):
         if user.slices:
             self.user_embedding = PooledEmbedding(user.num_rows, config.user_dim, user.slices)
             joined += self.user_embedding.out_features
-        self.join = nn.Linear(joined, (dim, *config.item_hidden)[-1])
+        self.join = mlp(joined, (*config.join_hidden, (dim, *config.item_hidden)[-1]))
         self.candidates: MappedItems | None = None
         if config.item_hidden:
             self.candidates = MappedItems(items, mlp(dim, config.item_hidden))

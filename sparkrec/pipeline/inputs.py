@@ -285,5 +285,6 @@ def retriever_params(job: RetrievalJob) -> dict[str, Any]:
         "position_col": columns.position,
         "k": job.retrieval.k,
         "exclude_seen": job.retrieval.exclude_seen,
+        "candidates": job.retrieval.candidates,
         "fallback": job.evaluation.fallback,
     }

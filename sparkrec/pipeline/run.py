@@ -7,6 +7,7 @@ A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metr
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from pyspark.sql import functions as F
 
 from sparkrec.config import load as configs
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.evaluation.cold import evaluate_cold
+from sparkrec.evaluation.cold import AMONG_COLD, AMONG_WARM, evaluate_cold
 from sparkrec.evaluation.metrics import Evaluation, count_items, evaluate
 from sparkrec.evaluation.protocols import COLD_ITEMS, protocol
 from sparkrec.io import storage
@@ -26,6 +27,7 @@ from sparkrec.pipeline.compare import with_yardsticks, write_replicates
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.report import Result, format_table, metrics_json
 from sparkrec.retrieval.base import RetrievalModel, Retriever
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.transforms.cold_items import FIRST_SEEN
 
 log = logging.getLogger("sparkrec.run")
@@ -96,6 +98,7 @@ class Run:
         queries = chosen.relevant_queries(
             self.tables.test, columns.rating, job.evaluation.rating_above
         )
+        model.items = self.tables.items
         if chosen.name == COLD_ITEMS:
             model = self._with_cold_items(model)
         counts = count_items(self.tables.events, columns.item).persist()
@@ -145,22 +148,30 @@ class Run:
         columns, table = self.job.columns, self.tables.cold_items
         assert table is not None
         cold = table.select(F.col(columns.item).alias("item"), FIRST_SEEN).persist()
-        params = {
-            model.getParam("exclude_seen"): exclude_seen,
-            model.getParam("candidates"): [row["item"] for row in cold.select("item").collect()],
-            model.getParam("fallback"): "none",
-        }
-        among_cold = model.transform(queries, params).select("query_id", "recommended").persist()
+        cold_ids = [row["item"] for row in cold.select("item").collect()]
+        rules = self.job.retrieval.candidates or Candidates()
+        new = set(cold_ids)
+        warm_ids = [item for item in model.catalogue.ids.to_pylist() if item not in new]
+        among = {}
+        for name, ids in ((AMONG_COLD, cold_ids), (AMONG_WARM, warm_ids)):
+            params = {
+                model.getParam("exclude_seen"): exclude_seen,
+                model.getParam("candidates"): replace(rules, allow=tuple(ids)),
+                model.getParam("fallback"): "none",
+            }
+            answered = model.transform(queries, params).select("query_id", "recommended")
+            among[name] = answered.persist()
         time = columns.timestamp if columns.timestamp in queries.columns else None
         found = evaluate_cold(
             recommendations,
-            among_cold,
+            among,
             queries,
             columns.user,
             cold,
             timestamp=time,
         )
-        among_cold.unpersist()
+        for answered in among.values():
+            answered.unpersist()
         cold.unpersist()
         return found
 

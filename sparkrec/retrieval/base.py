@@ -8,6 +8,7 @@ Every one is a `pyspark.ml` Estimator and Model with snake_case params:
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
+import pyarrow as pa
 from pyspark.ml import Estimator, Model
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame, SparkSession
@@ -21,7 +22,9 @@ from sparkrec.models.registry import class_path
 from sparkrec.retrieval.answering.folder import DESCRIPTION, saved_model
 from sparkrec.retrieval.params import ConfigParams, RetrievalParams
 from sparkrec.retrieval.recommend import recommend
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.retrieval.search.searcher import Searcher
+from sparkrec.spark_versions import to_arrow
 
 M = TypeVar("M", bound="RetrievalModel")
 
@@ -71,7 +74,9 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
     query_params: ClassVar[tuple[str, ...]] = ()
 
     catalogue: Catalogue
+    # Features of users that the queries lack, and columns of items that the candidate rules read.
     users: DataFrame | None = None
+    items: DataFrame | None = None
 
     @property
     def fit_report(self) -> dict[str, Any]:
@@ -140,9 +145,17 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
             "the param `candidates`"
         )
 
+    def _candidate_columns(self, rules: Candidates | None) -> pa.Table | None:
+        """The columns of the items' table that candidate rules read, collected on the driver."""
+        if rules is None or not rules.columns or self.items is None:
+            return None
+        wanted = [self.get("item_col"), *rules.columns]
+        known = [name for name in dict.fromkeys(wanted) if name in self.items.columns]
+        return to_arrow(self.items.select(known))
+
     def _like_me(self: M, model: M) -> M:
-        """Another model of the class, with the params and users of this one."""
-        model.users = self.users
+        """Another model of the class, with the params and tables of this one."""
+        model.users, model.items = self.users, self.items
         for param, value in self.extractParamMap().items():
             model._set(**{param.name: value})
         return model
@@ -153,7 +166,9 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         prepared = self.prepare_queries(dataset)
-        answered = recommend(prepared, self.searcher(), self.item_type, self.search_options)
+        options = self.search_options
+        allowed = options.allowed(self.catalogue, self._candidate_columns(options.candidates))
+        answered = recommend(prepared, self.searcher(), self.item_type, options, allowed)
         kept = [name for name in dataset.columns if name != "recommended"]
         return answered.select(*[f"`{name}`" for name in kept], "recommended")
 
@@ -194,6 +209,8 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
             for param, value in self.extractParamMap().items()
             if isinstance(value, str | int | float | bool | list | type(None))
         }
+        if (rules := self.get("candidates")) is not None:
+            params["candidates"] = rules.to_json()
         storage.write_json(
             storage.join(folder, DESCRIPTION), {**classes, "params": params, **parts}
         )

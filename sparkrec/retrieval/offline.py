@@ -22,6 +22,7 @@ from sparkrec.io.tables import KEY_TYPES, read_table, write_table
 from sparkrec.retrieval.base import RetrievalModel, require_history
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.recommend import RECOMMENDED
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.spark_versions import from_arrow
 from sparkrec.transforms.history import add_item_features
 from sparkrec.transforms.windows import user_items
@@ -45,7 +46,8 @@ class RecommendInput:
         Table with features of users that the model's schema names and the queries do not have.
     items
         Table with features of items. It is needed if the schema names `recent_<f>` or `last_<f>`
-        and the queries do not have these columns; they are made from the histories.
+        and the queries do not have these columns, which are made from the histories; and if
+        `candidates` reads columns of items.
     new_items
         Table of items that training never saw, with the columns of the items' table that the model
         reads. They get vectors from their content and are recommended in this run; the saved model
@@ -77,6 +79,8 @@ class Recommend(OutputJob):
         Number of items to recommend for each query.
     exclude_seen
         Whether items of the history are left out.
+    candidates
+        Which items may be recommended; by default the rules with which the model was saved.
     max_history
         Maximum number of the latest events of a user in a history that is made from `input.events`.
     feature_items
@@ -96,6 +100,7 @@ class Recommend(OutputJob):
     model_path: str
     k: TopK = 20
     exclude_seen: bool = True
+    candidates: Candidates | None = None
     max_history: Count = 1000
     feature_items: Length = 10
     fallback: Literal["none", "global_hot"] = "global_hot"
@@ -115,9 +120,17 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
     check_output(config.output_path, config.made_by, config.overwrite)
     model = load_model(config.model_path)
     model.set_params(k=config.k, exclude_seen=config.exclude_seen, fallback=config.fallback)
+    if config.candidates is not None:
+        model.set_params(candidates=config.candidates)
+    item = model.columns.item
+    if config.input.items is not None:
+        keys = {item: KEY_TYPES}
+        model.items = read_table(spark, config.input.items, "input.items", keys, foreign=True)
     if config.input.new_items is not None:
         new = read_table(spark, config.input.new_items, "input.new_items", foreign=True)
         model = model.add_items(new)
+        if model.items is not None:
+            model.items = model.items.unionByName(new, allowMissingColumns=True)
     if config.input.users is not None:
         model.users = read_table(
             spark, config.input.users, "input.users", {model.columns.user: KEY_TYPES}, foreign=True
@@ -175,12 +188,9 @@ def _queries(spark: SparkSession, config: Recommend, model: RetrievalModel) -> D
 
 def _with_item_features(queries: DataFrame, config: Recommend, model: RetrievalModel) -> DataFrame:
     """Queries with the features of their histories' items that the model wants and they lack."""
-    if config.input.items is None:
+    item, items = model.columns.item, model.items
+    if items is None:
         return queries
-    item = model.columns.item
-    items = read_table(
-        queries.sparkSession, config.input.items, "input.items", {item: KEY_TYPES}, foreign=True
-    )
     lacking = set(model.wanted_columns) - set(queries.columns)
     features = [name for name in items.columns if {f"recent_{name}", f"last_{name}"} & lacking]
     if not features:

@@ -8,6 +8,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 
 from sparkrec.columns import Columns
 from sparkrec.config.describe import field_docs
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.retrieval.search.searcher import SearchOptions
 
 
@@ -38,8 +39,9 @@ class RetrievalParams(Params):
     candidates = Param(
         Params._dummy(),
         "candidates",
-        "raw ids of the only items to give; None gives any item of train",
-        lambda value: None if value is None else TypeConverters.toList(value),
+        "which items may be given: rules (retrieval.search.candidates.Candidates), or the raw ids "
+        "of the only items to give; None gives any item of train",
+        Candidates.of,
     )
     fallback = Param(
         Params._dummy(),
@@ -106,7 +108,8 @@ class RetrievalParams(Params):
     @property
     def search_options(self) -> SearchOptions:
         """What a searcher is asked for."""
-        names = ("k", "exclude_seen", "history_col", "candidates", "fallback")
+        names = ["k", "exclude_seen", "history_col", "candidates", "fallback"]
+        names += ["item_col", "timestamp_col"]
         return SearchOptions.of_params({name: self.get(name) for name in names})
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from sparkrec.errors import DataError
+from sparkrec.retrieval.search.candidates import Allowed, require_timestamp
 from sparkrec.retrieval.search.searcher import Searcher, SearchOptions, search_batch
 
 RECOMMENDED = "recommended"
@@ -18,7 +19,11 @@ _BATCH_ROWS = 4096
 
 
 def recommend(
-    queries: DataFrame, searcher: Searcher, item_type: T.DataType, options: SearchOptions
+    queries: DataFrame,
+    searcher: Searcher,
+    item_type: T.DataType,
+    options: SearchOptions,
+    allowed: Allowed | None,
 ) -> DataFrame:
     """Add `recommended`: array<struct<item_id, score>>, best first, to every query.
 
@@ -28,11 +33,14 @@ def recommend(
         One row a query, with the history (array of raw item ids) and what the searcher reads.
     item_type
         Spark's type of the item ids.
+    allowed
+        The candidates, `options.allowed(...)`.
 
     Raises
     ------
     DataError
-        Seen items are to be excluded, and the queries have no history.
+        Seen items are to be excluded, and the queries have no history; or the candidates depend on
+        the time of a query, and the queries have none.
 
     Notes
     -----
@@ -43,12 +51,13 @@ def recommend(
             f"queries have no `{options.history}` column, which excluding seen items needs "
             f"(they have {', '.join(queries.columns)})"
         )
+    if allowed is not None and allowed.by_time:
+        require_timestamp(queries.columns, options.timestamp)
     fields = [field for field in queries.schema.fields if field.name != RECOMMENDED]
     entry = T.StructType(
         [T.StructField("item_id", item_type), T.StructField("score", T.DoubleType())]
     )
     schema = T.StructType([*fields, T.StructField(RECOMMENDED, T.ArrayType(entry))])
-    allowed = options.allowed(searcher.catalogue)
     shared = queries.sparkSession.sparkContext.broadcast((searcher, allowed))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

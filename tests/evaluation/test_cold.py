@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import DataError
 from sparkrec.evaluation.bootstrap import bootstrap_sums
-from sparkrec.evaluation.cold import AMONG_COLD, COLD, WARM, evaluate_cold
+from sparkrec.evaluation.cold import AMONG_COLD, AMONG_WARM, COLD, WARM, evaluate_cold
 
 ITEMS, QUERIES, K = 60, 300, 10
 COLD_ITEMS = {item: 86_400 * (item - 40) for item in range(40, ITEMS)}
@@ -47,8 +47,10 @@ def frames(spark: SparkSession, data: tuple) -> tuple[DataFrame, DataFrame, Data
 
 def test_against_a_loop(spark: SparkSession, data: tuple) -> None:
     recommended, among_cold, queries, cold = frames(spark, data)
+    warm = {query: [pair for pair in given if pair[0] < 40] for query, given in data[0].items()}
+    among = {AMONG_COLD: among_cold, AMONG_WARM: spark.createDataFrame(list(warm.items()), LISTS)}
     found = evaluate_cold(
-        recommended, among_cold, queries, "user_id", cold, (5, K), "timestamp", replicates=50
+        recommended, among, queries, "user_id", cold, (5, K), "timestamp", replicates=50
     )
     values: dict[str, list[int]] = {}
     for query, _, _, relevant in data[2]:
@@ -57,6 +59,7 @@ def test_against_a_loop(spark: SparkSession, data: tuple) -> None:
             values.setdefault("", []).append(place)
             if target not in COLD_ITEMS:
                 values.setdefault(WARM, []).append(place)
+                values.setdefault(AMONG_WARM, []).append(places(warm.get(query, []), target))
                 continue
             values.setdefault(COLD, []).append(place)
             values.setdefault(AMONG_COLD, []).append(places(data[1][query], target))
@@ -91,7 +94,9 @@ def places(given: list[tuple[int, float]], target: int) -> int:
 def test_nothing_to_evaluate(spark: SparkSession, data: tuple) -> None:
     recommended, among_cold, queries, cold = frames(spark, data)
     with pytest.raises(DataError, match="no query has a relevant item"):
-        evaluate_cold(recommended, among_cold, queries.where("false"), "user_id", cold)
+        evaluate_cold(
+            recommended, {AMONG_COLD: among_cold}, queries.where("false"), "user_id", cold
+        )
 
 
 def test_intervals_are_over_users_and_items(spark: SparkSession) -> None:

@@ -160,9 +160,74 @@ def test_sasrec_equations() -> None:
     assert torch.allclose(found, attention_by_hand(network, WINDOWS[2]), atol=1e-5)
 
 
+def ssr_by_hand(network: SSR, items: Tensor, users: Tensor | None = None) -> Tensor:
+    """The vector of the last step: fast and slow part and the user, joined; Song et al. 2016."""
+    config = network.config
+    embedded = network.items(items)[:, : config.embedding_dim]
+    states = network.layers[0](embedded[None])[0][0]
+    parts = [states[-1] if config.short_term == "last" else states.max(dim=0).values]
+    if config.long_term == "mean":
+        parts.append(embedded.mean(dim=0))
+    if config.long_term == "recurrent":
+        groups = len(items) // config.slow_steps
+        whole = embedded[: groups * config.slow_steps]
+        means = torch.stack([group.mean(dim=0) for group in whole.split(config.slow_steps)])
+        parts.append(network.slow(means[None])[0][0, -1])
+    if users is not None:
+        parts += [network.user_embedding.weight[row] for row in users]
+    joined = network.join(torch.cat(parts))
+    if config.bias:
+        joined = torch.cat([joined, torch.ones(1)])
+    return joined / joined.norm() if config.cosine else joined
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"long_term": "recurrent"},
+        {"long_term": "none", "short_term": "max", "bias": False},
+        {"item_hidden": (6, 5), "bias": False, "cosine": True},
+    ],
+)
+def test_ssr_equations(settings: dict[str, Any]) -> None:
+    network = ssr(**settings)
+    found = network.encode_users(WINDOWS[[2]])[0]
+    assert torch.allclose(found, ssr_by_hand(network, WINDOWS[2]), atol=1e-5)
+    items = network.encode_items(torch.tensor([[4], [7]]))
+    assert items.shape[1] == len(found)
+    if settings.get("item_hidden"):
+        read = network.items(torch.tensor([4, 7]))
+        first, _, second = network.candidates.network
+        mapped = second(torch.relu(first(read)))
+        assert torch.allclose(items, mapped / mapped.norm(dim=1, keepdim=True), atol=1e-5)
+
+
+def test_ssr_reads_the_users_features_at_every_step() -> None:
+    torch.manual_seed(0)
+    user = TowerInput(7, ((0, 1), (1, 2)), 6, 9)
+    config = SSRConfig(max_len=6, hidden=(3,), embedding_dim=4, user_dim=2)
+    network = SSR(config, user, ITEM).eval()
+    users = torch.tensor([[2, 5], [3, 6], [2, 0]])
+    found = network.encode_users(torch.cat([WINDOWS, users], dim=1))
+    steps = network.encode_windows(WINDOWS, users)
+    for row, length in enumerate((4, 2, 6)):
+        wanted = ssr_by_hand(network, WINDOWS[row, :length], users[row])
+        assert torch.allclose(found[row], wanted, atol=1e-5)
+        assert torch.allclose(steps[row, length - 1], wanted, atol=1e-5)
+        other = network.encode_windows(WINDOWS[[row]], users[[(row + 1) % 3]])
+        assert not torch.allclose(steps[row, 0], other[0, 0], atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(gru, "dropout_embedding"), (gru, "dropout_hidden"), (sasrec, "dropout")],
+    [
+        (gru, "dropout_embedding"),
+        (gru, "dropout_hidden"),
+        (sasrec, "dropout"),
+        (ssr, "dropout_embedding"),
+        (ssr, "dropout_hidden"),
+    ],
 )
 def test_dropout_is_for_training(make: Any, name: str) -> None:
     plain, dropping = make(), make(**{name: 0.5})
@@ -183,6 +248,20 @@ def test_dropout_is_for_training(make: Any, name: str) -> None:
 def test_gru_mistakes(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GRU4RecConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": ()}, "hidden must name"),
+        ({"cosine": True}, "bias must be false with cosine"),
+        ({"item_hidden": (4,)}, "bias must be false with cosine or item_hidden"),
+        ({"slow_steps": 0}, "slow_steps must be at least 1"),
+    ],
+)
+def test_ssr_mistakes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SSRConfig(**settings)
 
 
 @pytest.mark.parametrize(

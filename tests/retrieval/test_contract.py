@@ -32,7 +32,7 @@ from sparkrec.retrieval.answering.als import ALSSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
 from sparkrec.schema.parser import feature_schema
 from sparkrec.spark_versions import to_arrow
-from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec, SASRec, SimpleX
+from sparkrec.training.retrievers import DSSM, HRM, SSR, GRU4Rec, SASRec, SimpleX
 
 COLOURS, USERS, ITEMS, LACKING, ROUNDS = 2, 24, 20, 2, 3
 STRANGER = 9999
@@ -120,6 +120,11 @@ CASES = {
         small(GRU4Rec, hidden=(8,), dropout_hidden=0.3, **SEQUENCE), by_history=True, vectors=True
     ),
     "gru4rec_both": Case(content_gru4rec, by_history=True, vectors=True),
+    "ssr": Case(
+        small(SSR, hidden=(8,), long_term="recurrent", slow_steps=3, **SEQUENCE),
+        by_history=True,
+        vectors=True,
+    ),
     "sasrec": Case(
         partial(SASRec, dim=8, learning_rate=0.02, early_stopping=None, seed=3, **SEQUENCE),
         by_history=True,
@@ -201,7 +206,7 @@ def queries(spark: SparkSession) -> DataFrame:
 
 
 # Similar to the other cases, and left to `make test-all`.
-ALIKE = {"global_hot", "simplex", "hrm", "sasrec", "gru4rec_both"}
+ALIKE = {"global_hot", "simplex", "hrm", "sasrec", "ssr", "gru4rec_both"}
 
 
 @pytest.fixture(

@@ -17,7 +17,7 @@ from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommen
 from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema, feature_schema
 from sparkrec.schema.text import Text
-from sparkrec.training.retrievers import DSSM, GRU4Rec, SASRec
+from sparkrec.training.retrievers import DSSM, SSR, GRU4Rec, SASRec
 
 KINDS, EACH = 5, 4
 ITEMS = KINDS * EACH
@@ -73,7 +73,7 @@ def retriever(kind: type[Any], items: DataFrame, **params: Any) -> Any:
         "seed": 2,
         "early_stopping": None,
         "exclude_seen": False,
-        **({"hidden": (16,), "embedding_dim": 16} if kind is GRU4Rec else {"dim": 16}),
+        **({"hidden": (16,), "embedding_dim": 16} if kind in (GRU4Rec, SSR) else {"dim": 16}),
         **params,
     }
     declared: FeatureSchema = settings.pop("item_schema", schema())
@@ -146,8 +146,9 @@ def best(model: TwoTowerModel, history: list[int]) -> list[int]:
         (GRU4Rec, {"model_items": "both", "id_dropout": 0.5}),
         (GRU4Rec, {"model_items": "content", "constrained_embedding": False}),
         (SASRec, {"model_items": "both", "id_dropout": 0.5, "index": "IVF2,Flat", "nprobe": 2}),
+        (SSR, {"model_items": "both", "id_dropout": 0.5}),
     ],
-    ids=["gru4rec both", "gru4rec content, two vectors", "sasrec, IVF"],
+    ids=["gru4rec both", "gru4rec content, two vectors", "sasrec, IVF", "ssr both"],
 )
 def test_items_that_training_never_saw(
     spark: SparkSession, events: DataFrame, items: DataFrame, kind: Any, params: Any, tmp_path: Path

@@ -9,6 +9,7 @@ import pyarrow as pa
 from sparkrec.errors import ConfigError, DataError, StorageError
 from sparkrec.models.registry import find_class
 from sparkrec.retrieval.answering.folder import saved_model
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.retrieval.search.searcher import Searcher, SearchOptions, search_batch
 
 Answer = list[tuple[Any, float]]
@@ -23,10 +24,14 @@ class Answerer:
         What finds the items.
     options
         What is asked where a call does not say otherwise.
+    items
+        Table of items with the id and the columns that candidate rules read.
     """
 
-    def __init__(self, searcher: Searcher, options: SearchOptions) -> None:
-        self.searcher, self.options = searcher, options
+    def __init__(
+        self, searcher: Searcher, options: SearchOptions, items: pa.Table | None = None
+    ) -> None:
+        self.searcher, self.options, self.items = searcher, options, items
 
     def answer(
         self, queries: Sequence[Sequence[Any] | None] | pa.Table, **options: Any
@@ -41,12 +46,15 @@ class Answerer:
             What the table lacks counts as unknown.
         options
             Fields of `SearchOptions` that differ from the saved model's: `k`, `exclude_seen`,
-            `candidates`, `fallback`.
+            `candidates` (rules, their JSON, or a list of item ids), `fallback`.
 
         Raises
         ------
         DataError
-            Items are of another type than the model's.
+            Items are of another type than the model's, or candidate rules do not fit the items or
+            the queries.
+        ConfigError
+            Candidate rules are malformed, or read columns of items, and there is no table of them.
         TypeError
             There is no such option.
         """
@@ -55,8 +63,7 @@ class Answerer:
             if name not in known:
                 raise TypeError(f"unknown option {name!r}; known: {', '.join(sorted(known))}")
         asked = replace(self.options, **options)
-        if asked.candidates is not None:
-            asked = replace(asked, candidates=tuple(asked.candidates))
+        asked = replace(asked, candidates=Candidates.of(asked.candidates))
         if asked.k < 1:
             raise ValueError("k must be at least 1")
         table = queries if isinstance(queries, pa.Table) else self._histories(queries, asked)
@@ -66,7 +73,7 @@ class Answerer:
                 f"{', '.join(table.column_names)})"
             )
         prepared = self.searcher.prepare(table).combine_chunks()
-        allowed = asked.allowed(self.searcher.catalogue)
+        allowed = asked.allowed(self.searcher.catalogue, self.items)
         answers: list[Answer] = []
         for batch in prepared.to_batches(max_chunksize=4096):
             lists = search_batch(self.searcher, batch, asked, allowed)
@@ -89,8 +96,10 @@ class Answerer:
             ) from None
 
 
-def load(path: str) -> Answerer:
+def load(path: str, items: pa.Table | None = None) -> Answerer:
     """Load a saved model, local or on S3, for answering without Spark.
+
+    `items` has the columns of items that candidate rules read.
 
     Raises
     ------
@@ -107,4 +116,4 @@ def load(path: str) -> Answerer:
                 f"{path} is no saved model: its searcher is {description['searcher']}"
             )
         options = SearchOptions.of_params(description["params"])
-        return Answerer(found.restore(folder, description), options)
+        return Answerer(found.restore(folder, description), options, items)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkrec.encoding.catalogue import Catalogue
+from sparkrec.retrieval.search.candidates import Allowed, Candidates
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 Mask = npt.NDArray[np.bool_]
@@ -33,38 +34,43 @@ class SearchOptions:
     history
         Column of the history, an array of raw item ids, oldest first.
     candidates
-        Raw ids of the only items to give; all of the catalogue by default.
+        Which items may be given; all of the catalogue by default.
     fallback
         Answer queries that the searcher knows nothing about with the most popular items; their
         score is the item's count in train.
+    item, timestamp
+        Columns of the items' id in their table, and of the time of a query.
     """
 
     k: int = 20
     exclude_seen: bool = True
     history: str = "history"
-    candidates: tuple[object, ...] | None = None
+    candidates: Candidates | None = None
     fallback: bool = True
+    item: str = "item_id"
+    timestamp: str = "timestamp"
 
     @classmethod
     def of_params(cls, params: Mapping[str, Any]) -> "SearchOptions":
         """What the params of a retriever ask for, by their names."""
-        candidates = params["candidates"]
         return cls(
             k=params["k"],
             exclude_seen=params["exclude_seen"],
             history=params["history_col"],
-            candidates=None if candidates is None else tuple(candidates),
+            candidates=Candidates.of(params["candidates"]),
             fallback=params["fallback"] == "global_hot",
+            item=params["item_col"],
+            timestamp=params["timestamp_col"],
         )
 
-    def allowed(self, catalogue: Catalogue) -> Mask | None:
-        """[items]: which items are candidates; None where all are."""
+    def allowed(self, catalogue: Catalogue, items: pa.Table | None) -> Allowed | None:
+        """The candidates, with the columns of the items' table; None where all items are.
+
+        See `Candidates.resolve` for the errors.
+        """
         if self.candidates is None:
             return None
-        items = catalogue.numbers(pa.array(list(self.candidates), catalogue.ids.type))
-        allowed = np.zeros(len(catalogue), bool)
-        allowed[items[items >= 0]] = True
-        return allowed
+        return self.candidates.resolve(catalogue, items, self.item)
 
 
 class Searcher:
@@ -116,15 +122,35 @@ class Searcher:
 
 
 def search_batch(
-    searcher: Searcher, batch: pa.RecordBatch, options: SearchOptions, allowed: Mask | None
+    searcher: Searcher, batch: pa.RecordBatch, options: SearchOptions, allowed: Allowed | None
 ) -> pa.ListArray:
     """`list<struct<item_id, score>>` of each row, best first; shorter where fewer can be given.
 
     Parameters
     ----------
     allowed
-        `options.allowed(searcher.catalogue)`, computed once for many batches.
+        `options.allowed(searcher.catalogue, ...)`, computed once for many batches.
+
+    Raises
+    ------
+    DataError
+        The candidates depend on the time of a query, and a query has none.
     """
+    if allowed is None or not allowed.by_time:
+        mask = None if allowed is None else allowed.mask
+        return _as_lists(searcher.catalogue, *_search(searcher, batch, options, mask))
+    width = min(options.k, len(searcher.catalogue))
+    scores = np.full((batch.num_rows, width), -np.inf, np.float32)
+    items = np.full(scores.shape, -1, np.int64)
+    for rows, mask in allowed.at(batch, options.timestamp):
+        found, numbers = _search(searcher, batch.take(pa.array(rows)), options, mask)
+        scores[rows, : found.shape[1]], items[rows, : found.shape[1]] = found, numbers
+    return _as_lists(searcher.catalogue, scores, items)
+
+
+def _search(
+    searcher: Searcher, batch: pa.RecordBatch, options: SearchOptions, allowed: Mask | None
+) -> tuple[Floats, Ints]:
     seen = None
     if options.exclude_seen and options.history in batch.schema.names:
         seen = searcher.history_items(batch, options.history)
@@ -136,7 +162,7 @@ def search_batch(
             items[unanswered], scores[unanswered] = popular_items(
                 searcher.catalogue, unanswered, seen, allowed, *shape
             )
-    return _as_lists(searcher.catalogue, scores, items)
+    return scores, items
 
 
 def ragged_items(lists: pa.Array, catalogue: Catalogue) -> Pairs:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sparkrec.bounds import Bounds, Count, TopK, check_bounds
 from sparkrec.errors import ConfigError
+from sparkrec.retrieval.search.candidates import Candidates
 
 INDEX_KINDS = re.compile(r"Flat|IVF([0-9]{1,20}),Flat|HNSW([0-9]{1,20})")
 
@@ -31,6 +32,8 @@ class Retrieval:
     exclude_seen
         Whether items of the query's history are left out in the validation metric and in the first
         result of a run. A run reports its metrics with and without them.
+    candidates
+        Which items may be recommended. An item that is not a candidate is a miss in the evaluation.
     """
 
     index: str = "Flat"
@@ -38,6 +41,7 @@ class Retrieval:
     ef_search: TopK = 128
     k: TopK = 20
     exclude_seen: bool = False
+    candidates: Candidates | None = None
 
     def __post_init__(self) -> None:
         matched = INDEX_KINDS.fullmatch(self.index)
