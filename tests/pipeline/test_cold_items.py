@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from sparkrec.errors import DataError
 from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import write_table
+from sparkrec.pipeline.compare import compare_runs
 from sparkrec.pipeline.train import load_training_job, train
 from sparkrec.transforms.cold_items import ColdItems
 from sparkrec.transforms.match_dataset import MatchDataset, MatchInput, SplitBy, write_match_dataset
@@ -90,6 +91,11 @@ def test_content_finds_what_train_lacks(root: Path, spark: SparkSession) -> None
     assert own["groups"]["cold"]["metrics"]["recall@10"] > 0.8
     assert own["groups"]["warm"]["metrics"]["recall@10"] > 0.8
     assert own["metrics"]["cold_share@20"] == pytest.approx(0.2, abs=0.1)
+    assert "gru4rec - global_hot, seen kept, paired [95%]" in printed
+    difference = compare_runs([f"{root}/runs/both"], [f"{root}/runs/both:global_hot"])[0]
+    cold = difference.differences["recall@10, cold"]
+    assert cold.difference == own["groups"]["cold"]["metrics"]["recall@10"]
+    assert cold.interval95[0] > 0.5
     # Global Hot knows nothing of them.
     assert hot["groups"]["cold"]["metrics"]["recall@20"] == 0
     assert hot["groups"]["cold among cold"]["metrics"]["recall@20"] == 0

@@ -56,6 +56,7 @@ def test_metrics_json_has_the_contract_and_survives_json() -> None:
         "data",
         "seconds",
         "results",
+        "differences",
     ]
     assert written["seconds"] == {"fit": 1234.568}
     network = metrics_json(

@@ -163,7 +163,7 @@ class Candidates:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
-            if value not in (None, (), {})
+            if value is not None and (value or name == "allow")
         }
 
     @property
