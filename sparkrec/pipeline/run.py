@@ -1,7 +1,8 @@
 """A retrieval job's run: its model, recommendations, evaluation and metrics.json.
 
 A finished run has `model/`, `recommendations/{seen_kept,seen_excluded}/`, `metrics.json` and
-`replicates.parquet`, with which two runs are compared. While it is at work it also has `work/`
+`replicates.parquet`, with which two runs are compared; with `training.save_inference_interval` also
+`models/epoch-<n>/`. While it is at work it also has `work/`
 (encoded rows and checkpoints).
 """
 
@@ -77,7 +78,7 @@ class Run:
             storage.copy_folder(path, self.path("model"))
             return model
         start = perf_counter()
-        estimator.work_path = self.path(WORK)
+        estimator.work_path, estimator.models_path = self.path(WORK), self.path("models")
         model = estimator.fit(self.tables.train)
         self.seconds |= {"fit": perf_counter() - start, **model.fit_report.get("seconds", {})}
         model.save_part(self.path("model"))

@@ -46,6 +46,8 @@ class Retriever(Estimator["RetrievalModel"], ConfigParams):
     """
 
     model_class: ClassVar[type["RetrievalModel"]]
+    # Folder for models that are written while `fit` goes on, by those that write some.
+    models_path: str | None = None
 
     def __init__(
         self,
@@ -194,14 +196,15 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
             The model's class is not in a module that another process can import.
         """
         with publish(path, f"model:{type(self).__name__}", overwrite, hashes=True) as folder:
-            self._write(folder)
+            self.write_folder(folder)
 
     def save_part(self, folder: str) -> None:
         """Save as a part of a run, into a folder of the run."""
         with part(folder, hashes=True):
-            self._write(folder)
+            self.write_folder(folder)
 
-    def _write(self, folder: str) -> None:
+    def write_folder(self, folder: str) -> None:
+        """Write the files of the model into a folder, which does not become a saved model by it."""
         classes = {"class": class_path(type(self)), "searcher": class_path(self.searcher_class)}
         parts = self.write_parts(folder)
         params = {

@@ -54,6 +54,7 @@ from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
 from sparkrec.training.cluster import check_cluster
 from sparkrec.training.distributed import run_training
+from sparkrec.training.epoch_models import EpochModels
 from sparkrec.training.loop import FINAL
 from sparkrec.training.settings import Loss, Training, require_compatible
 from sparkrec.training.spec import TrainingSpec
@@ -91,6 +92,9 @@ class TwoTowerRetriever(Retriever):
         local folder.
     fingerprint
         Content hashes of the inputs. A checkpoint is only resumed if they are equal.
+    models_path
+        Folder for the models of single epochs, which all workers can reach; needed with
+        `save_inference_interval`.
     params
         Params by name, in snake_case: those of every retriever, and every key of the four blocks
         (`embedding_dim`, `temperature`, `epochs`, ...). `explainParams()` lists them.
@@ -148,8 +152,10 @@ class TwoTowerRetriever(Retriever):
         validation: DataFrame | None = None,
         work_path: str | None = None,
         fingerprint: Mapping[str, str] | None = None,
+        models_path: str | None = None,
         **params: Any,
     ) -> None:
+        self.models_path = models_path
         self.user_schema, self.item_schema = user_schema, item_schema
         self.items, self.events, self.validation = items, events, validation
         self.fingerprint = fingerprint
@@ -173,6 +179,10 @@ class TwoTowerRetriever(Retriever):
         work = self.work_path or str(new_scratch_folder())
         check_cluster(spark, self.get("workers"), self.get("use_gpu"), work)
         require_compatible(self.block("loss"), self.block("training"))
+        if self.get("save_inference_interval") is not None and self.models_path is None:
+            raise ConfigError(
+                "training.save_inference_interval needs `models_path`, the folder of the models"
+            )
         if self.get("session_parallel"):
             if not issubclass(self.network_class, RecurrentNetwork):
                 raise ConfigError(
@@ -203,6 +213,9 @@ class TwoTowerRetriever(Retriever):
         )
         if previous is not None:
             spec = _warm_start(spec, previous, work)
+        if self.get("save_inference_interval") is not None:
+            models = self._epoch_models(spec.network, sides, storage.join(work, "template"))
+            spec = dataclasses.replace(spec, epoch_models=models)
         progress = run_training(spark, spec)
         weights = read_tensors(storage.join(spec.checkpoint_path, FINAL))
         content = {name: torch.from_numpy(value) for name, value in sides.content.items()}
@@ -352,6 +365,17 @@ class TwoTowerRetriever(Retriever):
             checkpoint_path=storage.join(work, "checkpoints"),
             fingerprint={"rows": str(encoded.rows), **(self.fingerprint or {})},
         )
+
+    def _epoch_models(self, network: NetworkSpec, sides: Sides, template: str) -> EpochModels:
+        """Write what the models of all epochs have in common."""
+        assert self.models_path is not None
+        settings = self.block("retrieval")
+        content = {name: torch.from_numpy(value) for name, value in sides.content.items()}
+        untrained, index = TrainedNetwork(network, {}, content), VectorIndex.empty(settings)
+        parts = TwoTowerParts(untrained, sides.catalogue, sides.users, sides.items, index)
+        self._copyValues(self.model_class(parts)).write_folder(template)
+        interval = self.get("save_inference_interval")
+        return EpochModels(template, self.models_path, interval, settings)
 
     def _previous_model(self) -> TwoTowerModel | None:
         path = self.get(self.param_name("training", "model_in_path"))

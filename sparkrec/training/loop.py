@@ -205,6 +205,11 @@ def _phase(
             checkpoint.save(
                 spec.checkpoint_path, progress, spec.identity(), weights, optimizers, keep_best
             )
+        if rank.first and failure is None and spec.epoch_models is not None:
+            weights, content = _weights(network), spec.content(tensors)
+            spec.epoch_models.write(
+                progress.epoch, spec.network, weights, content, tensors["item_features"]
+            )
     if best is None:
         raise DivergenceError(failure)
     if failure is not None:

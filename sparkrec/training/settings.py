@@ -154,6 +154,11 @@ class Training:
         Saved model whose weights training starts from. The vocabulary may grow.
     save_checkpoint_interval
         Number of epochs between checkpoints.
+    save_inference_interval
+        Number of epochs from one whole model to the next. They are written to `models/epoch-<n>` of
+        the run folder while training goes on, and each can be served like the final one. If early
+        stopping trains anew on all rows, those models replace the first ones. By default none is
+        written.
     print_interval
         Number of steps between log lines.
     early_stopping
@@ -180,6 +185,7 @@ class Training:
     resume: bool = False
     model_in_path: str | None = None
     save_checkpoint_interval: Count = 1
+    save_inference_interval: Count | None = None
     print_interval: Count = 200
     early_stopping: EarlyStopping | None = field(default_factory=EarlyStopping)
     shuffle_rows: Count = 262_144

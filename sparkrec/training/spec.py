@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparkrec.models.two_tower import TwoTowerNetwork
 from sparkrec.retrieval.answering.network import NetworkSpec
+from sparkrec.training.epoch_models import EpochModels
 from sparkrec.training.settings import Loss, Training
 
 # Keys that may differ between a checkpoint and the run that resumes it.
@@ -18,6 +19,7 @@ _FREE_TO_CHANGE = (
     "resume",
     "print_interval",
     "save_checkpoint_interval",
+    "save_inference_interval",
     "cache_mb",
 )
 
@@ -47,6 +49,8 @@ class TrainingSpec:
         Folder of checkpoints and of the final weights.
     fingerprint
         Content hashes of the inputs that the rows are made from.
+    epoch_models
+        Where models of single epochs are written; None if none are.
     """
 
     network: NetworkSpec
@@ -60,6 +64,7 @@ class TrainingSpec:
     initial_weights: str | None
     checkpoint_path: str
     fingerprint: Mapping[str, str] = field(default_factory=dict)
+    epoch_models: EpochModels | None = None
 
     def identity(self) -> dict[str, Any]:
         """The values that must be equal in a checkpoint and in the run that resumes it."""
@@ -81,4 +86,9 @@ class TrainingSpec:
         `tensors` are those of `tensors_path`, or none where only the weights are asked for.
         """
         torch.manual_seed(self.seed)
-        return self.network.build({name: tensors[name] for name in _CONTENT if name in tensors})
+        return self.network.build(self.content(tensors))
+
+    @staticmethod
+    def content(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The content of the items among the tensors of `tensors_path`."""
+        return {name: tensors[name] for name in _CONTENT if name in tensors}

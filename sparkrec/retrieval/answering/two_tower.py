@@ -1,11 +1,13 @@
 """Answering with a network: query features to vectors, vectors to items."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from sparkrec.columns import Columns
 from sparkrec.config.load import from_json
@@ -23,7 +25,8 @@ from sparkrec.retrieval.search.settings import Retrieval
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 _WEIGHTS, _VOCABULARY = "weights.safetensors", "vocabulary.safetensors"
-_VECTORS, _INDEX, _ITEMS = "vectors.safetensors", "index.faiss", "items.parquet"
+_VECTORS, _INDEX = "vectors.safetensors", "index.faiss"
+ITEMS_FILE = "items.parquet"
 _CONTENT = "content.safetensors"
 _SIDES = ("user", "item")
 
@@ -100,13 +103,10 @@ class TwoTowerParts:
             for name, values in encoder.arrays().items()
         }
         write_tensors(storage.join(folder, _VOCABULARY), vocabulary)
-        write_tensors(storage.join(folder, _WEIGHTS), self.network.weights)
+        write_trained(folder, self.network.weights, self.index)
         if self.network.content:
             write_tensors(storage.join(folder, _CONTENT), self.network.content)
-        vectors = {"items": torch.from_numpy(np.ascontiguousarray(self.index.vectors))}
-        write_tensors(storage.join(folder, _VECTORS), vectors)
-        storage.write_bytes(storage.join(folder, _INDEX), self.index.to_bytes())
-        self.catalogue.write(storage.join(folder, _ITEMS))
+        self.catalogue.write(storage.join(folder, ITEMS_FILE))
         return {
             "network": self.network.spec.network,
             "config": dict(self.network.spec.config),
@@ -129,7 +129,7 @@ class TwoTowerParts:
             }
             for side in _SIDES
         }
-        catalogue = Catalogue.read(storage.join(folder, _ITEMS))
+        catalogue = Catalogue.read(storage.join(folder, ITEMS_FILE))
         users = QueryEncoder.restore(description["user"], vocabulary["user"], catalogue)
         items = ItemEncoder.restore(description["item"], vocabulary["item"], catalogue)
         where = f"{folder}/model.json"
@@ -146,6 +146,14 @@ class TwoTowerParts:
         content = read_tensors(storage.join(folder, _CONTENT)) if description["has_content"] else {}
         trained = TrainedNetwork(spec, weights, content)
         return cls(trained, catalogue, users, items, index)
+
+
+def write_trained(folder: str, weights: Mapping[str, Tensor], index: VectorIndex) -> None:
+    """Write what training changes, the weights and the index, below a model's folder."""
+    write_tensors(storage.join(folder, _WEIGHTS), weights)
+    vectors = {"items": torch.from_numpy(np.ascontiguousarray(index.vectors))}
+    write_tensors(storage.join(folder, _VECTORS), vectors)
+    storage.write_bytes(storage.join(folder, _INDEX), index.to_bytes())
 
 
 class TwoTowerSearcher(Searcher):

@@ -55,6 +55,11 @@ class VectorIndex:
         index.add(contiguous)
         return cls(index, settings, order)
 
+    @classmethod
+    def empty(cls, settings: Retrieval) -> "VectorIndex":
+        """An index without items, for a model that is not trained yet."""
+        return cls(faiss.IndexFlatIP(1), settings, np.zeros(0, np.int64))
+
     def with_vectors(self, vectors: Floats, order: Ints) -> "VectorIndex":
         """An index that also has the given vectors [new, dim], after the others.
 
