@@ -104,9 +104,12 @@ ml-1m: install
 		$(BIN)/python -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
 
-# Needs RSC15=<folder with the files that conf/prepare_rsc15.yaml names>.
+# Needs RSC15=<folder with yoochoose-clicks.dat, as `-m sparkrec.datasets.download rsc15 data/raw` makes
+# it, or with the files that conf/prepare_rsc15.yaml names>.
+RSC15_CLICKS := $(wildcard $(RSC15)/yoochoose-clicks.dat)
 rsc15: install
-	$(SUBMIT) jobs/prepare_rsc15.py --conf conf/prepare_rsc15.yaml
+	$(SUBMIT) jobs/prepare_rsc15.py --conf conf/prepare_rsc15.yaml \
+		$(if $(RSC15_CLICKS),--set 'input={clicks: $(RSC15_CLICKS)}')
 
 # Needs TAFENG=<folder with tafeng_merged.json>.
 tafeng: install

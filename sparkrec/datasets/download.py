@@ -1,8 +1,11 @@
-"""Downloads MovieLens from GroupLens: `python -m sparkrec.datasets.download ml-1m DIR`.
+"""Downloads public data sets: `python -m sparkrec.datasets.download ml-1m DIR`.
 
-The archive is checked against its published MD5 and unpacked next to its final path, and its lines
-are counted. Only then it is moved to `DIR/ml-1m`. GroupLens's licence (in the archive's README)
-forbids redistribution.
+`ml-1m` and `ml-100k` are MovieLens, from GroupLens, whose licence (in the archive's README) forbids
+redistribution. `rsc15` has the clicks of RecSys Challenge 2015, from a mirror, because the
+challenge's own server is gone.
+
+An archive is checked against its published MD5, if there is one, and unpacked next to its final
+path, and its lines are counted. Only then it is moved to `DIR/ml-1m`.
 """
 
 import argparse
@@ -21,42 +24,50 @@ from tqdm import tqdm
 from sparkrec.errors import DataError, SparkrecError, StorageError
 from sparkrec.scratch import scratch_folder
 
-URL = "https://files.grouplens.org/datasets/movielens/"
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+_RSC15 = "https://paddlerec.bj.bcebos.com/datasets/yoochose/yoochoose-data.zip"
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Expected content of an archive.
+    """A zip file, and what it must hold.
 
     Attributes
     ----------
+    url
+        Where it is.
     md5
-        MD5 of the zip file, as published.
+        MD5 of the zip file, as published; None where none was published.
     lines
-        Number of lines of each file that is needed, in the archive's only folder.
+        Number of lines of each file that is needed; all are in one folder of the archive.
     """
 
-    md5: str
+    url: str
+    md5: str | None
     lines: Mapping[str, int]
 
 
 ARCHIVES = {
     "ml-1m": Archive(
+        f"{_GROUPLENS}/ml-1m.zip",
         "c4d9eecfca2ab87c1945afe126590906",
         {"ratings.dat": 1_000_209, "users.dat": 6_040, "movies.dat": 3_883},
     ),
     "ml-100k": Archive(
+        f"{_GROUPLENS}/ml-100k.zip",
         "0e33842e24a9c977be4e0107933c0723",
         {"u.data": 100_000, "u.user": 943, "u.item": 1_682},
     ),
+    # The number of clicks is that of the challenge's description.
+    "rsc15": Archive(_RSC15, None, {"yoochoose-clicks.dat": 33_003_944}),
 }
 
 
 def fetch(
     name: str,
     folder: str,
-    url: str = URL,
+    url: str | None = None,
     archives: Mapping[str, Archive] = ARCHIVES,
     timeout: float = 30.0,
 ) -> Path:
@@ -67,7 +78,7 @@ def fetch(
     Parameters
     ----------
     url
-        Location of `{name}.zip`.
+        Another place of the zip file.
     timeout
         Seconds without an answer after which the download fails.
 
@@ -87,13 +98,13 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent) as scratch:
-            packed = scratch / f"{name}.zip"
-            source = f"{url.rstrip('/')}/{name}.zip"
+            packed, source = scratch / f"{name}.zip", url or archive.url
             _get(source, packed, timeout)
-            _check_md5(packed, archive.md5, source)
+            if archive.md5 is not None:
+                _check_md5(packed, archive.md5, source)
             with zipfile.ZipFile(packed) as opened:
-                opened.extractall(scratch)
-            unpacked = scratch / name
+                opened.extractall(scratch / "all")
+            unpacked = _folder_of(next(iter(archive.lines)), scratch / "all")
             wrong = _wrong_file(unpacked, archive)
             if wrong:
                 raise DataError(f"{source}: {wrong}")
@@ -146,6 +157,11 @@ def _check_md5(path: Path, md5: str, source: str) -> None:
         )
 
 
+def _folder_of(name: str, root: Path) -> Path:
+    """The folder at or below a root that has the file `name`; the root if none has."""
+    return next((path.parent for path in sorted(root.rglob(name))), root)
+
+
 def _wrong_file(folder: Path, archive: Archive) -> str | None:
     """What is wrong with the unpacked files, or None."""
     for name, lines in archive.lines.items():
@@ -163,11 +179,11 @@ def main(argv: list[str] | None = None) -> None:
     """Download the data set that the command line names, and print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m sparkrec.datasets.download",
-        description="Fetch MovieLens from GroupLens. Its terms forbid passing the data on.",
+        description="Fetch a public data set. MovieLens's terms forbid passing the data on.",
     )
     parser.add_argument("name", choices=sorted(ARCHIVES), help="the data set")
     parser.add_argument("folder", metavar="DIR", help="where its folder is to appear")
-    parser.add_argument("--url", default=URL, help="a mirror (default: %(default)s)")
+    parser.add_argument("--url", help="another place of the zip file")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds (default: 30)")
     options = parser.parse_args(argv)
     try:
