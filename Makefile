@@ -17,7 +17,7 @@ export RSC15
 TAFENG ?= $(CURDIR)/data/raw/tafeng
 export TAFENG
 
-.PHONY: install demo complete-journey complete-journey-100 test test-spark35 test-all compose-check fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
+.PHONY: install demo complete-journey complete-journey-100 complete-journey-cold test test-spark35 test-all compose-check fuzz faults lint wheel ml-1m rsc15 tafeng results bench clean
 
 install: $(STAMP)
 
@@ -38,6 +38,11 @@ complete-journey: install
 complete-journey-100: complete-journey
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_100_complete_journey.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_100_complete_journey.yaml
+
+# The same data set without the products of its last three months in train.
+complete-journey-cold: complete-journey
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_cold_complete_journey.yaml
+	$(BIN)/python -m sparkrec.io.storage schema/ssr/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/ssr
 
 # The Complete Journey from raw files to recommendations; everything is written below DEMO.
 DEMO ?= $(CURDIR)/demo
@@ -98,9 +103,10 @@ ml-1m: install
 	$(SUBMIT) jobs/history_features.py --conf conf/history_features_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_cf_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_loo_ml_1m.yaml
+	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_cold_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg10_ml_1m.yaml
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_neg100_ml_1m.yaml
-	for model in dssm_features simplex hrm content; do \
+	for model in dssm_features dssm_content simplex hrm content ssr; do \
 		$(BIN)/python -m sparkrec.io.storage schema/$$model/ml_1m $(MY_S3_BUCKET)/movielens/1m/schema/$$model || exit 1; \
 	done
 

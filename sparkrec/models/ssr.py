@@ -55,7 +55,7 @@ class SSRConfig:
         Width of the embedding of a feature of the user side.
     join_hidden
         Widths of the hidden layers with which the parts are joined. Without any, the join is
-        linear: the user's features then say which items are liked more, whatever the history is.
+        linear, and the user's features say which items are liked more, whatever the history is.
     item_hidden
         Widths of dense layers from the vector of an item as it is read to its vector as a
         candidate. Empty: an item has one vector, read and found.
@@ -84,7 +84,7 @@ class SSRConfig:
     long_term: Literal["mean", "recurrent", "none"] = "mean"
     slow_steps: Count = 10
     user_dim: Width = 16
-    join_hidden: tuple[Width, ...] = ()
+    join_hidden: tuple[Width, ...] = (256,)
     item_hidden: tuple[Width, ...] = ()
     cosine: bool = False
     bias: bool = True
