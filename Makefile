@@ -140,6 +140,7 @@ bench: install
 	$(SUBMIT) benchmarks/swing.py $(MY_S3_BUCKET)/movielens/1m/events
 	$(SUBMIT) benchmarks/als.py $(MY_S3_BUCKET)/movielens/1m/leave_one_out
 	$(SUBMIT) benchmarks/training.py
+	$(SUBMIT) benchmarks/content.py
 	$(SUBMIT) benchmarks/recommend.py $(MY_S3_BUCKET)/movielens/1m/runs/dssm_batch_neg_ml_1m/model
 	$(SUBMIT) benchmarks/stress.py
 	$(SUBMIT) benchmarks/growth.py --picture docs/growth.png
