@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
@@ -42,9 +43,15 @@ class MovieLensInput:
     path
         Folder with `ratings.dat`, `users.dat`, `movies.dat` (1M), or `u.data`, `u.user`, `u.item`
         (100K); local or `s3://`.
+    extra
+        File with more about the movies of 1M, `movies_extrainfos.dat`, which GroupLens does not
+        have: UTF-8 lines of MovieID, title, year, rating, date, genres, director, writers, actors,
+        plot and poster with `::` between them. It adds the columns `directors`, `actors` and `plot`
+        to the items.
     """
 
     path: str
+    extra: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class _RawFile:
     expected: str
     key: tuple[str, ...]
     finish: Callable[[pa.Table, np.ndarray], pa.Table]
+    encoding: str = "latin-1"
 
 
 def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared:
@@ -87,7 +95,7 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
       (0-based number of the line in the raw file).
     - `users`: user_id int, gender, age int, occupation, zip (text).
     - `items`: movie_id int, title, year int (null where the title names none), genres
-      array<string>.
+      array<string>; with `input.extra` also directors and actors array<string>, and plot.
 
     Raises
     ------
@@ -102,20 +110,26 @@ def prepare_movielens(spark: SparkSession, config: PrepareMovieLens) -> Prepared
     bad_rows: dict[str, int] = {}
     for table, raw in _FILES[config.variant].items():
         earlier = sum(bad_rows.values())
-        tables[table], bad_rows[raw.name] = _read(config, raw, earlier)
+        path = storage.join(config.input.path, raw.name)
+        tables[table], bad_rows[raw.name] = _read(config, raw, path, earlier)
+    if config.input.extra is not None:
+        earlier = sum(bad_rows.values())
+        extra, bad_rows[_EXTRA.name] = _read(config, _EXTRA, config.input.extra, earlier)
+        tables["items"] = _with_extra(tables["items"], extra)
     frames = {name: from_arrow(spark, table) for name, table in tables.items()}
     about = {"dataset": config.dataset, "variant": config.variant, "bad_rows": bad_rows}
     rows = publish_tables(frames, config, about)
     return Prepared(config.output_path, rows, bad_rows)
 
 
-def _read(config: PrepareMovieLens, raw: _RawFile, earlier: int) -> tuple[pa.Table, int]:
-    path = storage.join(config.input.path, raw.name)
+def _read(config: PrepareMovieLens, raw: _RawFile, path: str, earlier: int) -> tuple[pa.Table, int]:
     try:
-        # Latin-1 maps every byte to a character, so this cannot fail. splitlines() would also split
-        # at characters such as \x85, which occur in titles.
-        lines = storage.read_bytes(path).decode("latin-1").split("\n")
+        # Latin-1 maps every byte to a character. splitlines() would also split at characters such
+        # as \x85, which occur in titles.
+        lines = storage.read_bytes(path).decode(raw.encoding, errors="replace").split("\n")
     except StorageError as error:
+        if raw is _EXTRA:
+            raise StorageError(f"input.extra: {error}") from None
         raise StorageError(
             f"input.path: {error}; MovieLens-{config.variant.upper()} is fetched by "
             f"`python -m sparkrec.datasets.download ml-{config.variant} DIR`"
@@ -183,6 +197,27 @@ def _movies(parsed: pa.Table, line: np.ndarray) -> pa.Table:
     )
 
 
+def _extra(parsed: pa.Table, line: np.ndarray) -> pa.Table:
+    plots = [None if plot == "N/A" else plot for plot in parsed["plot"].to_pylist()]
+    names = {
+        column: pa.array(
+            [[] if value == "N/A" else value.split(", ") for value in parsed[column].to_pylist()],
+            pa.list_(pa.string()),
+        )
+        for column in ("directors", "actors")
+    }
+    return pa.table({"movie_id": parsed["movie_id"].cast(pa.int32()), **names, "plot": plots})
+
+
+def _with_extra(items: pa.Table, extra: pa.Table) -> pa.Table:
+    """The items with the columns of `extra`, null where it lacks a movie."""
+    place = pd.Index(extra["movie_id"].to_numpy()).get_indexer(items["movie_id"].to_numpy())
+    rows = pa.array(place, mask=place < 0)
+    for name in ("directors", "actors", "plot"):
+        items = items.append_column(name, extra[name].combine_chunks().take(rows))
+    return items
+
+
 def year_of(title: str) -> int | None:
     """The year of release at the end of a MovieLens title: `Heat (1995)` gives 1995."""
     years = re.findall(r"\((\d{4})\)", title)
@@ -240,3 +275,12 @@ _FILES = {
         ),
     },
 }
+
+_EXTRA = _RawFile(
+    "movies_extrainfos.dat",
+    rf"^{_MOVIE}::(?:.*?::){{5}}(?P<directors>.*?)::.*?::(?P<actors>.*?)::(?P<plot>.*)::.*$",
+    "eleven fields with :: between them, among them director, actors and plot",
+    ("movie_id",),
+    _extra,
+    "utf-8",
+)

@@ -16,6 +16,7 @@ from sparkrec.io.tables import read_table
 
 RATINGS = ["2::10::5::978300000", "1::10::3::978300000", "1::20::4::978300000"]
 USERS = ["1::F::1::10::48067", "2::M::56::16::70072-12"]
+MOVIE_10 = "Misérables, Les (1995)"
 MOVIES = ["10::Misérables, Les (1995)::Drama|Musical", "20::1984 (1956)::Children's"]
 
 
@@ -66,6 +67,23 @@ def test_the_three_tables(spark: SparkSession, tmp_path: Path) -> None:
         "timestamp": "bigint",
         "position": "bigint",
     }
+
+
+def test_more_about_the_movies(spark: SparkSession, tmp_path: Path) -> None:
+    """Directors, actors and plots of another file; null where it lacks a movie."""
+    raw(tmp_path)
+    extra = tmp_path / "movies_extrainfos.dat"
+    line = "10::Les Misérables::1995::R::x::Drama::A B, C D::W (book)::N/A::Où? ::here::http://x"
+    extra.write_text(f"{line}\r\n30::Heat{'::' * 9}\r\n", encoding="utf-8")
+    source = MovieLensInput(str(tmp_path), str(extra))
+    prepare_movielens(spark, config(tmp_path, input=source))
+    assert rows(spark, tmp_path, "items", "movie_id") == [
+        (10, MOVIE_10, 1995, ["Drama", "Musical"], ["A B", "C D"], [], "Où? ::here"),
+        (20, "1984 (1956)", 1956, ["Children's"], None, None, None),
+    ]
+    source = MovieLensInput(str(tmp_path), str(tmp_path / "none"))
+    with pytest.raises(StorageError, match=r"input\.extra: "):
+        prepare_movielens(spark, config(tmp_path, input=source))
 
 
 def test_variant_100k(spark: SparkSession, tmp_path: Path) -> None:
@@ -161,6 +179,10 @@ def test_the_real_files(spark: SparkSession, tmp_path: Path, research_data: Path
     source = MovieLensInput(str(research_data / "ml-1m"))
     prepared = prepare_movielens(spark, config(tmp_path, input=source, max_bad_rows=0))
     assert prepared.rows == {"events": 1_000_209, "users": 6_040, "items": 3_883}
+    extra = str(research_data / "ml-1m" / "movies_extrainfos.dat")
+    more = config(tmp_path, input=MovieLensInput(source.path, extra), max_bad_rows=0)
+    prepare_movielens(spark, more)
+    assert read_table(spark, f"{tmp_path}/out/items", "items").where("plot > ''").count() > 3_700
     source = MovieLensInput(str(research_data / "ml-100k"))
     prepared = prepare_movielens(
         spark, config(tmp_path, input=source, max_bad_rows=0, variant="100k")
