@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 from sparkrec.baselines.item_to_item.item_cf import ItemCF
 from sparkrec.columns import Columns
 from sparkrec.encoding.declared import plain_schema
-from sparkrec.errors import DataError, SchemaError, StorageError
+from sparkrec.errors import ConfigError, DataError, SchemaError, StorageError
 from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import load_table, write_table
 from sparkrec.retrieval.base import RetrievalModel
 from sparkrec.retrieval.load import load_model
 from sparkrec.retrieval.offline import Recommend, RecommendInput, write_recommendations
+from sparkrec.retrieval.search.candidates import Candidates, Condition
 from sparkrec.training.retrievers import DSSM, HRM, GRU4Rec
 from sparkrec.transforms import add_history
 
@@ -140,6 +141,34 @@ def test_parquet_of_others_and_histories_without_users(
     strangers = rows.selectExpr("'nobody' AS user_id", "*")
     model = saved[1].copy().set_params(k=3, exclude_seen=True)
     assert_same_answers(lists(answered, "note"), lists(model.transform(strangers), "note"))
+
+
+def test_candidate_rules(spark: SparkSession, events: DataFrame, tmp_path: Path) -> None:
+    """Rules of the conf on columns of the items, and on the time of the query."""
+    path = str(tmp_path / "model")
+    ItemCF(item_col="movie_id").fit(events).save(path)
+    items = spark.createDataFrame(
+        [(item, float(item), 100 if item < 10 else None) for item in range(20)],
+        "movie_id long, price double, gone_at long",
+    )
+    queries = spark.createDataFrame(
+        [("a", [3, 6], 99), ("b", [3, 6], 100)],
+        "user_id string, history array<long>, timestamp long",
+    )
+    rules = Candidates(
+        deny=(17,), where={"price": Condition(at_least=5)}, available_until="gone_at"
+    )
+    settings = {"k": 20, "candidates": rules}
+    _, target = run(spark, path, tmp_path / "a", settings, queries=queries, items=items)
+    found = lists(load_table(spark, target), "user_id")
+    late = set(range(10, 20)) - {17}
+    assert {item for item, _ in found["a"]} == late | {5, 7, 8, 9}
+    assert {item for item, _ in found["b"]} == late
+    with pytest.raises(ConfigError, match=r"no table of items was given; name it in input\.items"):
+        run(spark, path, tmp_path / "b", settings, queries=queries)
+    with pytest.raises(DataError, match="queries have no column `timestamp`"):
+        asked = queries.drop("timestamp")
+        run(spark, path, tmp_path / "c", settings, queries=asked, items=items)
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def _is_one_of(values: pa.Array, named: tuple[Any, ...], column: str) -> Mask:
         flat = flat.dictionary_decode()
     try:
         wanted = pa.array(list(named)).cast(flat.type)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, OverflowError) as error:
         raise DataError(
             f"candidates.where: the column `{column}` of the items is of type {flat.type}, unlike "
             f"{list(named)}: {error}"

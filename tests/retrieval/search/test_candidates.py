@@ -107,6 +107,8 @@ def test_times_are_those_of_the_query() -> None:
         ({"where": {"colour": {"any_of": ["red"]}}}, DataError, "has no column `colour`"),
         ({"where": {"kind": {"below": 3}}}, DataError, "`below` compares numbers, but the column"),
         ({"where": {"price": {"any_of": ["x"]}}}, DataError, r"`price` .* unlike \['x'\]"),
+        ({"where": {"price": {"any_of": [10**30]}}}, DataError, "`price` .* unlike"),
+        ({"allow": [10**30]}, DataError, "candidates.allow: the ids of items are of type int64"),
         ({"allow": ["x"]}, DataError, "candidates.allow: the ids of items are of type int64"),
         ({"where": {"price": {}}}, ConfigError, "a condition names one of any_of, none_of"),
         ({"where": {"price": {"under": 3}}}, ConfigError, "unknown key `where.price.under`"),
