@@ -99,7 +99,7 @@ class GRU4Rec(RecurrentNetwork):
         read = config.items, config.id_dropout
         items = item.encoder_of(*read, config.embedding_dim, std, sparse, bias)
         super().__init__(user, item, items)
-        self.config = config
+        self.config, self.has_bias = config, config.bias
         self.dropout_embedding = config.dropout_embedding
         self.dropout_hidden = config.dropout_hidden
         widths = pairwise((config.embedding_dim, *config.hidden))

@@ -114,7 +114,7 @@ class SSR(SequenceNetwork):
         dim, hidden = config.embedding_dim, config.hidden
         items = item.encoder_of(config.items, config.id_dropout, dim, bias=config.bias)
         super().__init__(user, item, items)
-        self.config = config
+        self.config, self.has_bias = config, config.bias
         widths = pairwise((dim, *hidden))
         self.layers = nn.ModuleList(nn.GRU(*sizes, batch_first=True) for sizes in widths)
         joined, long_term = hidden[-1], config.long_term

@@ -122,9 +122,15 @@ class TwoTowerNetwork(nn.Module):
     `(config, user, item)`, and the methods `encode_users` and `encode_items`; it overrides `reads`
     if the defaults of `Reads` do not fit. The score of a query and an item is the inner product of
     their vectors.
+
+    Attributes
+    ----------
+    has_bias
+        Whether the last dimension of an item's vector is the item's bias, and 1 in every query.
     """
 
     Config: ClassVar[type[Any]]
+    has_bias = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from sparkrec.bounds import Rating, Seed, check_bounds
+from sparkrec.bounds import Bounds, Rating, Seed, check_bounds
 from sparkrec.columns import Columns
 from sparkrec.config.job import OutputJob
 from sparkrec.config.load import KEY
@@ -117,6 +117,9 @@ class EvaluationSettings:
     target
         Only test and validation rows with this `event_type` are evaluated, such as `purchase`.
         Their histories have the events of all types. By default rows of all types are.
+    new_items_score
+        With the protocol `cold_items`, added to all scores that the model gives to cold items.
+        Below 0 they take fewer places of the lists. For models whose items have a bias.
     fallback
         Answer for queries about which the model knows nothing: `global_hot`, popular items, or
         `none`, the model's own answer.
@@ -129,6 +132,7 @@ class EvaluationSettings:
     protocol: str
     rating_above: Rating | None = None
     target: str | None = None
+    new_items_score: Annotated[float, Bounds(-1000, 1000)] = 0.0
     fallback: Literal["none", "global_hot"] = "global_hot"
     yardsticks: tuple[
         Literal["global_hot", "personal_top", "random", "content_knn", "content_popularity"], ...

@@ -101,7 +101,8 @@ class Run:
         )
         model.items = self.tables.items
         if chosen.name == COLD_ITEMS:
-            model = self._with_cold_items(model)
+            score = job.evaluation.new_items_score if yardstick is None else 0.0
+            model = self._with_cold_items(model, score)
         counts = count_items(self.tables.events, columns.item).persist()
         first = job.retrieval.exclude_seen
         for exclude_seen in (first, not first):
@@ -128,14 +129,16 @@ class Run:
             self.results.append(Result.of(found, yardstick or self.name, chosen.name, exclude_seen))
         counts.unpersist()
 
-    def _with_cold_items(self, model: RetrievalModel) -> RetrievalModel:
+    def _with_cold_items(self, model: RetrievalModel, score: float) -> RetrievalModel:
         """The model with the cold items of the split, if it can take items it has never seen."""
         items, cold = self.tables.items, self.tables.cold_items
         assert items is not None and cold is not None
         new = items.join(F.broadcast(cold.select(self.job.columns.item)), self.job.columns.item)
         try:
-            return model.add_items(new)
+            return model.add_items(new, score)
         except ConfigError as error:
+            if score:
+                raise
             log.info("cold items are misses: %s", error)
             return model
 

@@ -105,7 +105,7 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         """Add what the searcher reads to the queries; they are returned as they are by default."""
         return queries
 
-    def add_items(self: M, items: DataFrame) -> M:
+    def add_items(self: M, items: DataFrame, score: float = 0.0) -> M:
         """A new model whose catalogue and index also have items that training never saw.
 
         They get their vectors from their content, may stand in histories, and are recommended like
@@ -116,11 +116,15 @@ class RetrievalModel(Model, RetrievalParams, MLWritable, MLReadable["RetrievalMo
         items
             Table with a row an item: the item's id, and the columns of the items' table that the
             model reads. Items that the model knows are left out.
+        score
+            Added to all scores of these items, so that they take fewer places of the lists (below
+            0) or more. It does not change their order among themselves.
 
         Raises
         ------
         ConfigError
-            The model knows items by their ids alone.
+            The model knows items by their ids alone, or a score is given and the model has no bias
+            of items.
         DataError, SchemaError
             A column is missing or of another type than in training, or an id is null or repeated.
         """

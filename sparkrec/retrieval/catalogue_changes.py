@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.errors import DataError
+from sparkrec.errors import ConfigError, DataError
 from sparkrec.io.tables import KEY_TYPES, require_columns
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.spark_versions import to_arrow
@@ -55,6 +55,15 @@ def read_new_items(
     if len(repeated) < len(new):
         raise DataError(f"new items: a {item} stands in {max(repeated.to_pylist())} rows")
     return new
+
+
+def refuse_score(score: float, model: str) -> None:
+    """Raise ConfigError if a score of new items is given to a model that cannot use it."""
+    if score:
+        raise ConfigError(
+            f"{model} has no bias of items, so the scores of new items cannot be raised or "
+            "lowered; leave out the score of new items"
+        )
 
 
 def kept_items(ids: Sequence[Any], catalogue: Catalogue) -> npt.NDArray[np.bool_]:

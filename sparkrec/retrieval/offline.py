@@ -5,14 +5,14 @@ Of the training run only the folder of the model is needed.
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec.bounds import Count, Length, TopK
+from sparkrec.bounds import Bounds, Count, Length, TopK
 from sparkrec.config.job import OutputJob
 from sparkrec.errors import DataError
 from sparkrec.io import storage
@@ -79,6 +79,9 @@ class Recommend(OutputJob):
         Number of items to recommend for each query.
     exclude_seen
         Whether items of the history are left out.
+    new_items_score
+        Added to all scores of `input.new_items`: below 0 they take fewer places of the lists, above
+        0 more. For models whose items have a bias.
     candidates
         Which items may be recommended; by default the rules with which the model was saved.
     max_history
@@ -100,6 +103,7 @@ class Recommend(OutputJob):
     model_path: str
     k: TopK = 20
     exclude_seen: bool = True
+    new_items_score: Annotated[float, Bounds(-1000, 1000)] = 0.0
     candidates: Candidates | None = None
     max_history: Count = 1000
     feature_items: Length = 10
@@ -128,7 +132,7 @@ def write_recommendations(spark: SparkSession, config: Recommend) -> str:
         model.items = read_table(spark, config.input.items, "input.items", keys, foreign=True)
     if config.input.new_items is not None:
         new = read_table(spark, config.input.new_items, "input.new_items", foreign=True)
-        model = model.add_items(new)
+        model = model.add_items(new, config.new_items_score)
         if model.items is not None:
             model.items = model.items.unionByName(new, allowMissingColumns=True)
     if config.input.users is not None:

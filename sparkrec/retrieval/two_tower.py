@@ -15,7 +15,7 @@ from sparkrec.retrieval.answering.two_tower import (
     history_columns,
 )
 from sparkrec.retrieval.base import RetrievalModel
-from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items
+from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items, refuse_score
 from sparkrec.retrieval.search.topk import Floats
 
 log = logging.getLogger("sparkrec.retrieval")
@@ -62,7 +62,7 @@ class TwoTowerModel(RetrievalModel):
             queries, self.users, schema, user, self._history_columns(), "the table of queries"
         )
 
-    def add_items(self, items: DataFrame) -> "TwoTowerModel":
+    def add_items(self, items: DataFrame, score: float = 0.0) -> "TwoTowerModel":
         """See `RetrievalModel.add_items`. Costs collecting the new items on the driver."""
         item = self.get("item_col")
         if set(self.parts.item_columns) <= {item}:
@@ -71,9 +71,11 @@ class TwoTowerModel(RetrievalModel):
                 "alone, so it has no vector for an item that training never saw; train it with "
                 "features of items in the item schema (in a sequence model, with items: both)"
             )
+        if not self.parts.network.module.has_bias:
+            refuse_score(score, self.parts.network.spec.network.partition(":")[2])
         declared = self.parts.item_encoder.features.declared
         new = read_new_items(items, item, self.catalogue, declared)
-        return self._with(self.parts.add_items(new, item) if len(new) else self.parts)
+        return self._with(self.parts.add_items(new, item, score) if len(new) else self.parts)
 
     def remove_items(self, ids: Sequence[Any]) -> "TwoTowerModel":
         """See `RetrievalModel.remove_items`."""

@@ -178,6 +178,21 @@ def test_items_that_training_never_saw(
         )
 
 
+def test_a_score_of_new_items(spark: SparkSession, events: DataFrame, items: DataFrame) -> None:
+    """Lower, they take fewer places; their order among themselves and that of the others stay."""
+    known = retriever(GRU4Rec, items, model_items="both", id_dropout=0.5, k=ITEMS + 3, epochs=2)
+    model = known.fit(events)
+    plain, low = (model.add_items(new_items(spark), score) for score in (0.0, -100.0))
+    for history in ([3, 4], [7]):
+        first, last = best(plain, history), best(low, history)
+        assert [item for item in first if item < ITEMS] == last[:ITEMS]
+        assert [item for item in first if item >= ITEMS] == last[ITEMS:]
+        assert set(best(model.add_items(new_items(spark), 100.0), history)[:3]) == set(NEW)
+    sasrec = retriever(SASRec, items, model_items="both", epochs=1).fit(events)
+    with pytest.raises(ConfigError, match="SASRec has no bias of items, so the scores of new"):
+        sasrec.add_items(new_items(spark), -1.0)
+
+
 def pa_history(items: list[int]) -> pa.Table:
     return pa.table({"recent_item_ids": pa.array([items], pa.list_(pa.int64()))})
 

@@ -16,7 +16,7 @@ from sparkrec.baselines.content.base import ContentRetriever
 from sparkrec.bounds import Count, check_bounds
 from sparkrec.retrieval.answering.content import ContentSearcher, ItemBags
 from sparkrec.retrieval.base import RetrievalModel, require_history
-from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items
+from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items, refuse_score
 from sparkrec.retrieval.params import ConfigParams
 
 
@@ -65,8 +65,9 @@ class ContentKNNModel(ConfigParams, RetrievalModel):
     def searcher(self) -> ContentSearcher:
         return ContentSearcher(self.bags, self.get("history_col"), self.get("max_history"))
 
-    def add_items(self, items: DataFrame) -> "ContentKNNModel":
+    def add_items(self, items: DataFrame, score: float = 0.0) -> "ContentKNNModel":
         item = self.get("item_col")
+        refuse_score(score, type(self).__name__)
         new = read_new_items(items, item, self.catalogue, self.bags.features.declared)
         return self._like_me(ContentKNNModel(self.bags.add_items(new, item)))
 

@@ -111,7 +111,7 @@ class ContentPopularityModel(RetrievalModel):
     def searcher(self) -> RankingSearcher:
         return RankingSearcher(self.rankings)
 
-    def add_items(self, items: DataFrame) -> "ContentPopularityModel":
+    def add_items(self, items: DataFrame, score: float = 0.0) -> "ContentPopularityModel":
         item = self.get("item_col")
         new = read_new_items(items, item, self.catalogue, self.features.declared)
         catalogue = self.catalogue.with_new(
@@ -119,7 +119,7 @@ class ContentPopularityModel(RetrievalModel):
         )
         known = np.empty(len(self.catalogue))
         known[self.rankings.overall.items] = self.rankings.overall.scores
-        scores = np.concatenate([known, self.scores(new)])
+        scores = np.concatenate([known, self.scores(new) + score])
         return self._with(SegmentRankings(catalogue, Ranking.of(scores, catalogue.order)))
 
     def remove_items(self, ids: Sequence[Any]) -> "ContentPopularityModel":

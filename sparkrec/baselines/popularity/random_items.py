@@ -11,7 +11,7 @@ from sparkrec.encoding.count_catalogue import count_catalogue
 from sparkrec.io import storage
 from sparkrec.retrieval.answering.random_items import RandomSearcher
 from sparkrec.retrieval.base import RetrievalModel, Retriever
-from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items
+from sparkrec.retrieval.catalogue_changes import kept_items, read_new_items, refuse_score
 from sparkrec.schema.parser import FeatureSchema
 
 
@@ -32,8 +32,9 @@ class RandomModel(_Seeded, RetrievalModel):
     def searcher(self) -> RandomSearcher:
         return RandomSearcher(self.catalogue, self.get("history_col"), self.get("seed"))
 
-    def add_items(self, items: DataFrame) -> "RandomModel":
+    def add_items(self, items: DataFrame, score: float = 0.0) -> "RandomModel":
         item = self.get("item_col")
+        refuse_score(score, type(self).__name__)
         new = read_new_items(items, item, self.catalogue, FeatureSchema((), (), "none"))
         return self._like_me(
             RandomModel(self.catalogue.with_new(new.column(item).combine_chunks()))

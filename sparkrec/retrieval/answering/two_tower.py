@@ -47,13 +47,15 @@ class TwoTowerParts:
         features = self.item_encoder.features.declared.features
         return tuple(dict.fromkeys(column for f in features for column in f.columns))
 
-    def add_items(self, items: pa.Table, item: str) -> "TwoTowerParts":
+    def add_items(self, items: pa.Table, item: str, score: float = 0.0) -> "TwoTowerParts":
         """The parts with items that training never saw, which get vectors from their content.
 
         Parameters
         ----------
         items
             The column `item` with new ids, each once, and `item_columns`.
+        score
+            Added to all scores of these items; the network must have a bias of items.
 
         Notes
         -----
@@ -72,7 +74,11 @@ class TwoTowerParts:
             rows = np.arange(len(self.catalogue), len(catalogue))[:, None] + FIRST_ITEM
         else:
             rows = encoder.encode_rows(items)
-        index = self.index.with_vectors(network.item_vectors(rows), catalogue.order)
+        vectors = network.item_vectors(rows)
+        if score:
+            assert network.module.has_bias
+            vectors[:, -1] += score
+        index = self.index.with_vectors(vectors, catalogue.order)
         return self._with(catalogue, network, index)
 
     def remove_items(self, kept: Mask) -> "TwoTowerParts":
