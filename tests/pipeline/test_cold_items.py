@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkrec.errors import DataError
+from sparkrec.errors import ConfigError, DataError
 from sparkrec.io.outputs import resolve
 from sparkrec.io.tables import write_table
 from sparkrec.pipeline.compare import compare_runs
@@ -107,6 +107,47 @@ def test_a_model_of_ids_alone_misses_them(root: Path, spark: SparkSession) -> No
     own = results(root, "ids")["gru4rec"]["groups"]
     assert own["cold"]["metrics"]["recall@20"] == 0
     assert own["warm"]["metrics"]["recall@20"] > 0.5
+
+
+def test_content_models_without_training(root: Path, spark: SparkSession) -> None:
+    """As models of their own; and one as the yardstick of the other, all of jobs/train.py."""
+    conf = root / "knn.yaml"
+    conf.write_text(
+        f"job: train\ndataset: kinds\ninput: {root}/split\nschema: {{path: {root}/schema}}\n"
+        "model: {class: content_knn, max_history: 1}\n"
+        "evaluation: {protocol: cold_items, yardsticks: [content_popularity]}\n"
+    )
+    assert "content_knn - content_popularity, seen kept" in train(
+        load_training_job(str(conf), "train"), spark
+    )
+    found = results(root, "knn")
+    knn = found["content_knn"]["groups"]["cold among cold"]["metrics"]
+    # The kind that comes next is never that of the last item.
+    assert knn["recall@20"] == 1 and knn["mrr@10"] < 0.3
+    assert found["content_popularity"]["groups"]["cold"]["n"] > 30
+
+
+def test_yardsticks_of_content_need_a_schema(root: Path, spark: SparkSession) -> None:
+    conf = write_conf(root, "no_schema", "items: id")
+    job = load_training_job(conf, "gru4rec", ["evaluation.yardsticks=[content_knn]"])
+    with pytest.raises(ConfigError, match=r"ContentKNN reads .* but the conf has no schema\.path"):
+        train(job, spark)
+
+
+def test_a_score_of_new_items(root: Path, spark: SparkSession) -> None:
+    """It gives them fewer places and changes nothing among them."""
+    schema = f"schema: {{path: {root}/schema}}"
+    conf = write_conf(root, "low", "items: both, id_dropout: 0.3", schema)
+    both = results(root, "both")["gru4rec"]
+    overrides = ["mode=[infer]", f"init_model_path={root}/runs/both/model"]
+    overrides += ["evaluation.new_items_score=-100", "evaluation.yardsticks=[]"]
+    train(load_training_job(conf, "gru4rec", overrides), spark)
+    low = results(root, "low")["gru4rec"]
+    for group in ("cold among cold", "warm among warm"):
+        assert low["groups"][group] == both["groups"][group]
+    assert low["groups"]["warm"]["metrics"] == low["groups"]["warm among warm"]["metrics"]
+    assert low["groups"]["cold"]["metrics"]["recall@20"] == 0
+    assert low["metrics"]["cold_share@20"] == 0
 
 
 def test_it_needs_the_tables(root: Path, spark: SparkSession) -> None:
