@@ -42,7 +42,9 @@ complete-journey-100: complete-journey
 # The same data set without the products of its last three months in train.
 complete-journey-cold: complete-journey
 	$(SUBMIT) jobs/match_dataset.py --conf conf/match_dataset_cold_complete_journey.yaml
-	$(BIN)/python -m sparkrec.io.storage schema/ssr/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/ssr
+	for model in dssm_content ssr; do \
+		$(BIN)/python -m sparkrec.io.storage schema/$$model/complete_journey $(MY_S3_BUCKET)/complete_journey/schema/$$model || exit 1; \
+	done
 
 # The Complete Journey from raw files to recommendations; everything is written below DEMO.
 DEMO ?= $(CURDIR)/demo
