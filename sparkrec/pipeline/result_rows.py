@@ -1,8 +1,8 @@
 """Every result of this repository as a row of text: what `docs/results.csv` holds.
 
-A row has `dataset`, `conf`, `model`, `protocol`, `seen` (kept or excluded), `queries` (all, and
-where some have no history also those with history and those without), `n`, `fit_seconds`, `commit`
-(that the result was made by), and for each metric its value and the ends of its 95%
+A row has `dataset`, `conf`, `model`, `protocol`, `seen` (kept or excluded), `queries` (all, or a
+group of them: with a history and without, or the groups of `cold_items`), `n`, `fit_seconds`,
+`commit` (that the result was made by), and for each metric its value and the ends of its 95%
 interval, `recall@20`, `recall@20 low` and `recall@20 high`. What a row lacks is empty.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparkrec.evaluation.protocols import COLD_ITEMS
 from sparkrec.pipeline.report import Result
 
 Row = Mapping[str, str]
@@ -19,19 +20,24 @@ Row = Mapping[str, str]
 ALL = "all"
 
 _ABOUT = ("dataset", "conf", "model", "protocol", "seen", "queries", "n", "fit_seconds", "commit")
-_NAMES = ("precision", "recall", "f1", "hit", "map", "mrr", "ndcg", "coverage", "popularity")
+_NAMES = (
+    *("precision", "recall", "f1", "hit", "map", "mrr", "ndcg"),
+    *("coverage", "popularity", "cold_share"),
+)
+# Yardsticks have runs of their own under the other protocols.
+_WITH_YARDSTICKS = ("next_basket", COLD_ITEMS)
 
 
 def rows_of(conf: str, run: Mapping[str, Any]) -> list[Row]:
     """The rows of a run, from the contents of its `metrics.json`.
 
     A yardstick, a result of another model than the run's own, has no `fit_seconds`. It gets a row
-    for baskets alone: elsewhere it has a run of its own.
+    for baskets and cold items alone: elsewhere it has a run of its own.
     """
     rows: list[Row] = []
     for result in map(Result.from_json, run["results"]):
         own = result.model == run["model"]
-        if not own and result.protocol != "next_basket":
+        if not own and result.protocol not in _WITH_YARDSTICKS:
             continue
         fit = run["seconds"].get("fit") if own else None
         for queries, part in ({ALL: result} | result.parts).items():

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sparkrec.baselines.popularity.global_hot import GlobalHot
 from sparkrec.evaluation.metrics import Evaluation
 from sparkrec.pipeline.report import Result, metrics_json
@@ -69,8 +71,9 @@ def test_queries_without_a_history_have_rows_of_their_own() -> None:
     ]
 
 
-def test_baskets_have_their_yardsticks_without_seconds() -> None:
-    rows = rows_of("dssm_x", run("next_basket"))
+@pytest.mark.parametrize("protocol", ["next_basket", "cold_items"])
+def test_some_protocols_have_their_yardsticks_without_seconds(protocol: str) -> None:
+    rows = rows_of("dssm_x", run(protocol))
     assert [row["model"] for row in rows] == ["dssm", "dssm", "global_hot"]
     assert [row["fit_seconds"] for row in rows] == ["12.3", "12.3", ""]
 

@@ -56,6 +56,20 @@ def test_a_table_a_data_set_with_its_protocols_metrics() -> None:
     assert lines[-1].endswith(" | - |  | abc |")  # a yardstick's seconds are not the model's
 
 
+def test_cold_items_have_a_table_of_their_own_without_ages() -> None:
+    cold = {"protocol": "cold_items", "cold_share@20": "0.06", "mrr@20": "0.1"}
+    rows = [
+        row("ssr_ml_1m", "ssr", "0.4"),
+        row("ssr_cold_ml_1m", "ssr", "0.3", **cold),
+        row("ssr_cold_ml_1m", "ssr", "0.2", queries="cold among cold", **cold),
+        row("ssr_cold_ml_1m", "ssr", "0.1", queries="cold, older", **cold),
+    ]
+    lines = format_tables(rows).splitlines()
+    assert [line for line in lines if line.startswith("#")] == ["## ml_1m", "## ml_1m, cold_items"]
+    assert len([line for line in lines if "`ssr_cold_ml_1m`" in line]) == 2
+    assert "| kept, cold among cold | 14,980 | 0.2000 | 0.1261 | 0.1000 | - | 0.0600 |" in lines[-1]
+
+
 def test_headlines_have_each_models_best_conf_and_the_best_published_figure() -> None:
     rows = [
         row("dssm_batch_neg_ml_1m", "dssm", "0.33"),
