@@ -23,7 +23,7 @@ def recommend(
     searcher: Searcher,
     item_type: T.DataType,
     options: SearchOptions,
-    allowed: Allowed | None,
+    allowed: Allowed | None = None,
 ) -> DataFrame:
     """Add `recommended`: array<struct<item_id, score>>, best first, to every query.
 
@@ -34,7 +34,7 @@ def recommend(
     item_type
         Spark's type of the item ids.
     allowed
-        The candidates, `options.allowed(...)`.
+        The candidates, `options.allowed(...)`; all items by default.
 
     Raises
     ------

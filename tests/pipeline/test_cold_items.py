@@ -102,6 +102,7 @@ def test_content_finds_what_train_lacks(root: Path, spark: SparkSession) -> None
     assert hot["metrics"]["cold_share@20"] == 0
 
 
+@pytest.mark.slow
 def test_a_model_of_ids_alone_misses_them(root: Path, spark: SparkSession) -> None:
     train(load_training_job(write_conf(root, "ids", "items: id"), "gru4rec"), spark)
     own = results(root, "ids")["gru4rec"]["groups"]
@@ -109,6 +110,7 @@ def test_a_model_of_ids_alone_misses_them(root: Path, spark: SparkSession) -> No
     assert own["warm"]["metrics"]["recall@20"] > 0.5
 
 
+@pytest.mark.slow
 def test_content_models_without_training(root: Path, spark: SparkSession) -> None:
     """As models of their own; and one as the yardstick of the other, all of jobs/train.py."""
     conf = root / "knn.yaml"

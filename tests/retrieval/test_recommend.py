@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import DataError
 from sparkrec.retrieval.recommend import recommend
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.retrieval.search.searcher import (
     Searcher,
     SearchOptions,
@@ -74,9 +75,18 @@ def answers(frame: DataFrame) -> dict[int, list[Any]]:
     return {row["query_id"]: [e["item_id"] for e in row["recommended"]] for row in frame.collect()}
 
 
-def run(queries: DataFrame, k: int = 3, fallback: bool = False, **more: Any) -> DataFrame:
-    options = SearchOptions(k=k, fallback=fallback, **more)
-    return recommend(queries, FixedSearcher(catalogue()), T.LongType(), options)
+def run(
+    queries: DataFrame,
+    k: int = 3,
+    fallback: bool = False,
+    candidates: Any = None,
+    **more: Any,
+) -> DataFrame:
+    rules = Candidates.of(candidates)
+    options = SearchOptions(k=k, fallback=fallback, candidates=rules, **more)
+    searcher = FixedSearcher(catalogue())
+    allowed = options.allowed(searcher.catalogue, None)
+    return recommend(queries, searcher, T.LongType(), options, allowed)
 
 
 def test_best_first_ties_by_id_seen_kept(queries: DataFrame) -> None:

@@ -144,7 +144,11 @@ def best(model: TwoTowerModel, history: list[int]) -> list[int]:
     ("kind", "params"),
     [
         (GRU4Rec, {"model_items": "both", "id_dropout": 0.5}),
-        (GRU4Rec, {"model_items": "content", "constrained_embedding": False}),
+        pytest.param(
+            GRU4Rec,
+            {"model_items": "content", "constrained_embedding": False},
+            marks=pytest.mark.slow,
+        ),
         (SASRec, {"model_items": "both", "id_dropout": 0.5, "index": "IVF2,Flat", "nprobe": 2}),
         (SSR, {"model_items": "both", "id_dropout": 0.5}),
     ],

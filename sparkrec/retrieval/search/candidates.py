@@ -15,13 +15,14 @@ An item must meet all of them. Imports no Spark.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparkrec.bounds import Bounds, check_bounds
 from sparkrec.config.load import from_json
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import ConfigError, DataError
@@ -30,6 +31,8 @@ Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+# Whole numbers that a float holds exactly.
+_FLOAT = Bounds(-9e15, 9e15)
 _BOUNDS = {
     "at_least": pc.greater_equal,
     "above": pc.greater,
@@ -57,12 +60,13 @@ class Condition:
 
     any_of: tuple[Any, ...] | None = None
     none_of: tuple[Any, ...] | None = None
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
+    at_least: Annotated[float, _FLOAT] | None = None
+    above: Annotated[float, _FLOAT] | None = None
+    at_most: Annotated[float, _FLOAT] | None = None
+    below: Annotated[float, _FLOAT] | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if all(value is None for value in vars(self).values()):
             raise ValueError(f"a condition names one of {', '.join(vars(self))}")
 
