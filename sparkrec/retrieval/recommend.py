@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from sparkrec.errors import DataError
-from sparkrec.retrieval.search.candidates import Allowed, require_timestamp
+from sparkrec.retrieval.search.allowed import Allowed, require_timestamp
 from sparkrec.retrieval.search.searcher import Searcher, SearchOptions, search_batch
 
 RECOMMENDED = "recommended"

@@ -13,7 +13,7 @@ The same rules are written in a conf (`retrieval.candidates`), as a param of a m
 An item must meet all of them. Imports no Spark.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -26,9 +26,9 @@ from sparkrec.bounds import Bounds, check_bounds
 from sparkrec.config.load import from_json
 from sparkrec.encoding.catalogue import Catalogue
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.retrieval.search.allowed import Allowed, seconds_of
 
 Ints = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 # Whole numbers that a float holds exactly.
@@ -181,7 +181,7 @@ class Candidates:
         """Whether the rules read the time of a query."""
         return self.available_from is not None or self.available_until is not None
 
-    def resolve(self, catalogue: Catalogue, items: pa.Table | None, item: str) -> "Allowed":
+    def resolve(self, catalogue: Catalogue, items: pa.Table | None, item: str) -> Allowed:
         """The items of a catalogue that the rules allow.
 
         Parameters
@@ -207,7 +207,7 @@ class Candidates:
         for column, condition in self.where.items():
             mask &= condition.met_by(table[column], column)
         times = [
-            None if name is None else _seconds(table[name], name, missing)
+            None if name is None else seconds_of(table[name], name, missing)
             for name, missing in ((self.available_from, -np.inf), (self.available_until, np.inf))
         ]
         return Allowed(mask, *times)
@@ -246,86 +246,3 @@ def _of_catalogue(
     row[numbers[numbers >= 0]] = np.flatnonzero(numbers >= 0)
     rows = pa.array(row, mask=row < 0)
     return {name: items.column(name).combine_chunks().take(rows) for name in columns}
-
-
-def _seconds(values: pa.Array, column: str, missing: float) -> Doubles:
-    """Times in seconds since the epoch, and `missing` for null."""
-    kind = values.type
-    if pa.types.is_timestamp(kind):
-        values = values.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise DataError(
-            f"the column `{column}` is of type {kind}, but must be seconds since the epoch or a "
-            "timestamp"
-        )
-    found = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy(zero_copy_only=False)
-    seconds = found / 1e6 if pa.types.is_timestamp(kind) else found
-    return np.where(np.isnan(seconds), missing, seconds)
-
-
-@dataclass(frozen=True, eq=False)
-class Allowed:
-    """The candidates of a catalogue.
-
-    Attributes
-    ----------
-    mask
-        bool [items]: the candidates, whatever the time.
-    start, stop
-        float64 [items]: from when on and before when, in seconds; None without such a bound.
-    """
-
-    mask: Mask
-    start: Doubles | None = None
-    stop: Doubles | None = None
-
-    @property
-    def by_time(self) -> bool:
-        """Whether the candidates depend on the time of a query."""
-        return self.start is not None or self.stop is not None
-
-    def at(self, batch: pa.RecordBatch, timestamp: str) -> Iterator[tuple[Ints, Mask]]:
-        """The rows of a batch that have the same candidates, and these, [items].
-
-        Parameters
-        ----------
-        timestamp
-            Column of the time of a query, in seconds since the epoch or a timestamp.
-
-        Raises
-        ------
-        DataError
-            The batch has no such column, or a query has no time.
-
-        Notes
-        -----
-        The candidates change at the times that bound some item, so there are at most as many groups
-        of rows as there are such times between the first query and the last, plus one.
-        """
-        require_timestamp(batch.schema.names, timestamp)
-        times = _seconds(batch.column(timestamp), timestamp, np.nan)
-        if np.isnan(times).any():
-            raise DataError(
-                f"{int(np.isnan(times).sum()):,} queries have no `{timestamp}`, with which "
-                "candidates.available_from and available_until are compared"
-            )
-        bounds = [bound for bound in (self.start, self.stop) if bound is not None]
-        changes = np.unique(np.concatenate(bounds))
-        period = np.searchsorted(changes, times, side="right")
-        for one in np.unique(period):
-            rows = np.flatnonzero(period == one)
-            mask, time = self.mask.copy(), times[rows[0]]
-            if self.start is not None:
-                mask &= self.start <= time
-            if self.stop is not None:
-                mask &= time < self.stop
-            yield rows, mask
-
-
-def require_timestamp(columns: list[str], timestamp: str) -> None:
-    """Raise DataError unless queries have the column of their time."""
-    if timestamp not in columns:
-        raise DataError(
-            f"queries have no column `{timestamp}`, with which candidates.available_from and "
-            f"available_until are compared (they have {', '.join(columns)})"
-        )

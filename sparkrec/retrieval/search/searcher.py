@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.retrieval.search.candidates import Allowed, Candidates
+from sparkrec.retrieval.search.allowed import Allowed
+from sparkrec.retrieval.search.candidates import Candidates
 from sparkrec.retrieval.search.topk import Floats, Ints
 
 Mask = npt.NDArray[np.bool_]
