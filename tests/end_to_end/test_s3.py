@@ -190,7 +190,7 @@ def test_own_csv_to_metrics_on_s3(
         command(s3, job, conf, f"spark={json.dumps({'jars': jars, **settings})}")
     run = f"{s3}/example/runs/dssm_bce_neg4_example"
     names = {file["name"].split("/")[0] for file in read_manifest(run)["files"]}
-    assert names == {"metrics.json", "model", "recommendations"}
+    assert names == {"metrics.json", "model", "recommendations", "replicates.parquet"}
     results = storage.read_json(open_output(run).path("metrics.json"))["results"]
     kept = {r["model"]: r for r in results if not r["exclude_seen"]}
     assert {name: result["n"] for name, result in kept.items()} == {"dssm": 60, "global_hot": 60}
