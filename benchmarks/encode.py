@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.encode import _ORDER, HELD_OUT, _RowEncoder, _write, encode_rows
+from sparkrec.encoding.encode import HELD_OUT, ORDER, _RowEncoder, encode_rows, write_rows
 from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.schema.encoder import FeatureEncoder
 from sparkrec.schema.parser import feature_schema
@@ -58,22 +58,22 @@ def encode_then_filter(train: DataFrame, encoder: QueryEncoder, path: str) -> No
     """The reference: what `encode_rows` writes, with the filter behind the encoder."""
     names = sorted(name for name in train.columns if name != HELD_OUT)
     key = F.xxhash64(F.lit(SEED), *names)
-    source = train.select("user_id", "recent", "item_id", HELD_OUT, key.alias(_ORDER))
-    encode = _RowEncoder(encoder, "item_id", 0, [_ORDER, *NAMES])
+    source = train.select("user_id", "recent", "item_id", HELD_OUT, key.alias(ORDER))
+    encode = _RowEncoder(encoder, "item_id", 0, [ORDER, *NAMES])
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for encoded in encode([batch]):
                 yield encoded.append_column(HELD_OUT, batch.column(HELD_OUT))
 
-    kinds = [T.StructField(name, T.LongType(), nullable=False) for name in (_ORDER, *NAMES)]
+    kinds = [T.StructField(name, T.LongType(), nullable=False) for name in (ORDER, *NAMES)]
     encoded = source.mapInArrow(
         run, T.StructType([*kinds, T.StructField(HELD_OUT, T.BooleanType())])
     )
     counts = {row[HELD_OUT]: row["count"] for row in source.groupBy(HELD_OUT).count().collect()}
     for part, held in (("fit", False), ("held_out", True)):
         chosen = encoded.where(F.col(HELD_OUT) == held)
-        _write(chosen, NAMES, counts[held], str(Path(path, part)), WORKERS)
+        write_rows(chosen, NAMES, counts[held], str(Path(path, part)), WORKERS)
 
 
 def same_files(one: Path, other: Path) -> bool:

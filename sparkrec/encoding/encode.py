@@ -8,7 +8,6 @@ matrix, by dense index.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +16,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkrec.columns import Columns
 from sparkrec.encoding.catalogue import Catalogue
-from sparkrec.encoding.queries import join_users
-from sparkrec.encoding.sides import QueryEncoder, recent_items, recent_values
+from sparkrec.encoding.sides import QueryEncoder
 from sparkrec.errors import DataError
 from sparkrec.feed.feed import column_names
 from sparkrec.io import storage
 from sparkrec.io.publishing import part
 from sparkrec.item_index import FIRST_ITEM, PADDING, UNKNOWN
-from sparkrec.transforms.windows import WEIGHTS, WINDOW, item_windows
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,7 +31,7 @@ LABEL = "label"
 WEIGHT = "weight"
 HELD_OUT = "is_validation"
 _ROWS_PER_GROUP = 32_768
-_ORDER, _WEIGHT = "_sr_order", "_sr_weight"
+ORDER, _WEIGHT = "_sr_order", "_sr_weight"
 
 
 @dataclass(frozen=True)
@@ -96,14 +92,14 @@ def encode_rows(
     source = train.select(
         *dict.fromkeys(f"`{name}`" for name in wanted),
         held_out.alias(HELD_OUT),
-        key.alias(_ORDER),
+        key.alias(ORDER),
         *([weight.cast("double").alias(_WEIGHT)] if weight is not None else []),
     )
     names = [name for field, width in fields.items() for name in column_names(field, width)]
     schema = T.StructType(
         [
-            T.StructField(_ORDER, T.LongType()),
-            *(T.StructField(name, _type_of(name), nullable=False) for name in names),
+            T.StructField(ORDER, T.LongType()),
+            *(T.StructField(name, column_type(name), nullable=False) for name in names),
         ]
     )
     encoder = _RowEncoder(user_encoder, item_column, negatives, schema.names)
@@ -121,95 +117,20 @@ def encode_rows(
                 # once for each part.
                 chosen = source.where(F.col(HELD_OUT) == held).drop(HELD_OUT)
                 encoded = chosen.mapInArrow(encoder, schema)
-                _write(encoded, names, counts[held], storage.join(folder, name), workers)
+                write_rows(encoded, names, counts[held], storage.join(folder, name), workers)
     return Encoded(path, storage.join(path, "fit"), fields, rows)
 
 
-def encode_windows(
-    train: DataFrame,
-    columns: Columns,
-    user_encoder: QueryEncoder,
-    users: DataFrame | None,
-    path: str,
-    workers: int,
-    seed: int,
-    weight: Column | None = None,
-) -> Encoded:
-    """Write the windows of a sequence model (see `transforms.windows`), and publish them.
-
-    A row has `items_0..`, dense indices, oldest first and 0 behind the last, and `user_0..`, the
-    embedding rows of the user's features, if the model reads any. Windows of all events lie under
-    `path`/all, and those without the events held out for validation under `path`/fit.
-
-    Parameters
-    ----------
-    train
-        Events, optionally with `is_validation`.
-    user_encoder
-        Its `length` is the number of items of a window that are read; a row has one more.
-    users
-        Table with the columns of the other features, joined by the user; None if train's users
-        have none but their id.
-    weight
-        Weight of each event; a row then also has `weights_0..`, those of its items.
-
-    Raises
-    ------
-    DataError
-        No user has two events.
-    """
-    steps, catalogue, features = user_encoder.length, user_encoder.catalogue, user_encoder.features
-    fields = dict.fromkeys(["items", *([WEIGHTS] if weight is not None else [])], steps + 1)
-    if features.width:
-        fields["user"] = features.width
-    names = [name for field, width in fields.items() for name in column_names(field, width)]
-    types = [T.StructField(name, _type_of(name), nullable=False) for name in (_ORDER, *names)]
-
-    def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            lists = batch.column(WINDOW)
-            parts: list[npt.NDArray[Any]] = [recent_items(lists, steps + 1, catalogue)]
-            if WEIGHTS in fields:
-                parts.append(recent_values(lists, batch.column(WEIGHTS), steps + 1, catalogue))
-            if features.width:
-                parts.append(features.encode(batch))
-            arrays = [batch.column(_ORDER)]
-            for part_of in parts:
-                arrays += map(pa.array, np.asfortranarray(part_of).T)
-            yield pa.RecordBatch.from_arrays(arrays, [_ORDER, *names])
-
-    tables = {"all": train}
-    if HELD_OUT in train.columns:
-        tables["fit"] = train.where(~F.col(HELD_OUT))
-    rows = {}
-    with part(path) as folder:
-        for name, events in tables.items():
-            windows = item_windows(events, columns, steps, weight)
-            rows[name] = windows.count()
-            if not rows[name]:
-                raise DataError("no user of train has two events, so no item follows another")
-            order = F.xxhash64(F.lit(seed), F.col(columns.user), F.col(WINDOW))
-            others = [WEIGHTS] if weight is not None else []
-            used = features.schema.used_columns
-            joined = join_users(windows, users, used, columns.user)
-            keyed = joined.select(order.alias(_ORDER), WINDOW, *others, *used)
-            encoded = keyed.mapInArrow(encode, T.StructType(types))
-            _write(encoded, names, rows[name], storage.join(folder, name), workers)
-    whole = storage.join(path, "all")
-    fit = storage.join(path, "fit") if "fit" in tables else whole
-    return Encoded(whole, fit, fields, rows["all"])
-
-
-def _type_of(column: str) -> T.DataType:
+def column_type(column: str) -> T.DataType:
     """Spark's type of an encoded column."""
     return T.DoubleType() if column.startswith(WEIGHT) else T.LongType()
 
 
-def _write(frame: DataFrame, names: list[str], rows: int, path: str, workers: int) -> None:
+def write_rows(frame: DataFrame, names: list[str], rows: int, path: str, workers: int) -> None:
     """Write rows in their order into files of one row group, equally many for every worker."""
     files = max(workers, -(-rows // _ROWS_PER_GROUP))
     files = min(-(-files // workers) * workers, rows)
-    placed = frame.repartition(files, F.col(_ORDER)).sortWithinPartitions(_ORDER)
+    placed = frame.repartition(files, F.col(ORDER)).sortWithinPartitions(ORDER)
     target = storage.spark_path(path)
     placed.select(names).write.option("parquet.block.size", 1 << 30).parquet(target)
 
@@ -234,7 +155,7 @@ class _RowEncoder:
         for batch in batches:
             columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
             users = np.asfortranarray(self.user_encoder.encode(batch))
-            arrays = [columns[_ORDER], *map(pa.array, users.T)]
+            arrays = [columns[ORDER], *map(pa.array, users.T)]
             items = self.catalogue.index(columns[self.item_column])
             if np.any(items < FIRST_ITEM):
                 raise DataError(f"a training row has a {self.item_column} that no event has")

@@ -165,7 +165,7 @@ def recent_items(lists: pa.Array, length: int, catalogue: Catalogue) -> Ints:
 
 def recent_values(
     lists: pa.Array, values: pa.Array, length: int, catalogue: Catalogue
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[Any]:
     """The values that stand beside the items of `recent_items`, [lists, length]; 0 for padding.
 
     Parameters
@@ -174,8 +174,9 @@ def recent_values(
         Lists of numbers, as long as those of the items.
     """
     _, read, place = _recent(lists, length, catalogue)
-    matrix = np.zeros((len(lists), length))
-    matrix[place] = pa.compute.list_flatten(values).to_numpy(zero_copy_only=False)[read]
+    numbers = pa.compute.list_flatten(values).to_numpy(zero_copy_only=False)
+    matrix = np.zeros((len(lists), length), numbers.dtype)
+    matrix[place] = numbers[read]
     return matrix
 
 

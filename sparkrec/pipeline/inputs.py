@@ -287,6 +287,7 @@ def retriever_params(job: RetrievalJob) -> dict[str, Any]:
         "item_col": columns.item,
         "timestamp_col": columns.timestamp,
         "position_col": columns.position,
+        **({"session_col": columns.session} if columns.session is not None else {}),
         "k": job.retrieval.k,
         "exclude_seen": job.retrieval.exclude_seen,
         "candidates": job.retrieval.candidates,

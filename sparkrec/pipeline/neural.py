@@ -9,9 +9,10 @@ from sparkrec.models.registry import find_class
 from sparkrec.models.two_tower import require_network
 from sparkrec.pipeline.inputs import RetrievalJob, Tables, retriever_params
 from sparkrec.pipeline.schema import Schema
+from sparkrec.training.compatibility import require_compatible
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.retrievers import retriever_of
-from sparkrec.training.settings import Loss, Training, require_compatible
+from sparkrec.training.settings import Loss, Training
 
 ModelConfig = TypeVar("ModelConfig")
 

@@ -23,6 +23,9 @@ class RetrievalParams(Params):
     position_col = Param(
         Params._dummy(), "position_col", "row number in the raw input", TypeConverters.toString
     )
+    session_col = Param(
+        Params._dummy(), "session_col", "session or basket of an event", TypeConverters.toString
+    )
     history_col = Param(
         Params._dummy(),
         "history_col",
@@ -57,6 +60,7 @@ class RetrievalParams(Params):
             item_col="item_id",
             timestamp_col="timestamp",
             position_col="position",
+            session_col=None,
             history_col="history",
             k=20,
             exclude_seen=True,
@@ -102,7 +106,7 @@ class RetrievalParams(Params):
     @property
     def columns(self) -> Columns:
         """The column names of an events table, as the params have them."""
-        parts = ("user", "item", "timestamp", "position")
+        parts = ("user", "item", "timestamp", "position", "session")
         return Columns(**{part: self.get(f"{part}_col") for part in parts})
 
     @property

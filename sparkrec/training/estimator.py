@@ -40,7 +40,6 @@ from sparkrec.io import storage
 from sparkrec.io.tensors import read_tensors, write_tensors
 from sparkrec.item_index import FIRST_ITEM
 from sparkrec.models.registry import class_path
-from sparkrec.models.sequence import RecurrentNetwork
 from sparkrec.models.two_tower import Reads, TwoTowerNetwork
 from sparkrec.retrieval.answering.network import NetworkSpec, TrainedNetwork
 from sparkrec.retrieval.answering.two_tower import TwoTowerParts
@@ -53,10 +52,11 @@ from sparkrec.schema.text import Text
 from sparkrec.scratch import new_scratch_folder
 from sparkrec.session import ship_module
 from sparkrec.training.cluster import check_cluster
+from sparkrec.training.compatibility import require_compatible, require_trainable
 from sparkrec.training.distributed import run_training
 from sparkrec.training.epoch_models import EpochModels
 from sparkrec.training.loop import FINAL
-from sparkrec.training.settings import Loss, Training, require_compatible
+from sparkrec.training.settings import Loss, Training
 from sparkrec.training.spec import TrainingSpec
 from sparkrec.training.warm_start import grown_weights
 from sparkrec.transforms.negatives import sample_negatives
@@ -179,21 +179,11 @@ class TwoTowerRetriever(Retriever):
         work = self.work_path or str(new_scratch_folder())
         check_cluster(spark, self.get("workers"), self.get("use_gpu"), work)
         require_compatible(self.block("loss"), self.block("training"))
+        require_trainable(self.network_class, self._reads, self.block("training"))
         if self.get("save_inference_interval") is not None and self.models_path is None:
             raise ConfigError(
                 "training.save_inference_interval needs `models_path`, the folder of the models"
             )
-        if self.get("session_parallel"):
-            if not issubclass(self.network_class, RecurrentNetwork):
-                raise ConfigError(
-                    "training.session_parallel carries a hidden state from step to step, which "
-                    f"{self.network_class.__name__} does not have; remove the key"
-                )
-            if self._reads.item_content:
-                raise ConfigError(
-                    "training.session_parallel reads items by their id; remove the key, or set "
-                    "model.items: id"
-                )
         schemas = self._schemas()
         train, validation = self._training_rows(dataset, schemas[0])
         # On disk, because rows with a hundred negatives would fill the usual heap of a driver.

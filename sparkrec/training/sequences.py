@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from pyspark.sql import DataFrame
 
-from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded, encode_windows
+from sparkrec.encoding.encode import LABEL, NEGATIVES, Encoded
+from sparkrec.encoding.encode_windows import encode_windows
 from sparkrec.encoding.fit_sides import Sides
 from sparkrec.encoding.queries import join_users
 from sparkrec.encoding.rows import hold_out_last
@@ -13,6 +14,7 @@ from sparkrec.retrieval.two_tower import TwoTowerModel
 from sparkrec.schema.parser import FeatureSchema
 from sparkrec.training.estimator import TwoTowerRetriever
 from sparkrec.training.settings import Loss
+from sparkrec.transforms._common import require_session
 
 
 class SequenceRetriever(TwoTowerRetriever):
@@ -43,6 +45,7 @@ class SequenceRetriever(TwoTowerRetriever):
                     f"train has the column `{name}`, so it is made for a two-tower model; give a "
                     "sequence model the events themselves"
                 )
+        self._session(dataset)
         if self.block("training").early_stopping is None:
             return dataset, None
         if self.validation is not None:
@@ -81,4 +84,11 @@ class SequenceRetriever(TwoTowerRetriever):
             self.get("workers"),
             self.get("seed"),
             self._weight(train),
+            self._session(train),
         )
+
+    def _session(self, train: DataFrame) -> str | None:
+        """The column of the session, if events are predicted from earlier sessions alone."""
+        if not self.get("by_session"):
+            return None
+        return require_session(train, self.columns, "training.by_session")

@@ -124,6 +124,11 @@ class Training:
         one session, and every update trains one step of all lanes. The hidden state is carried to
         the next step, but gradients do not flow through it. At the end of its session a lane
         starts the next session with a new state. It needs `workers: 1`.
+    by_session
+        Whether a sequence model predicts an event from the events of earlier sessions alone
+        (`columns.session`). Use it where the order within a session means nothing, as in a shopping
+        basket; otherwise a model also learns what stands beside what in the table. In the first
+        session of a window, and so of a user, nothing is predicted.
     optimizer
         `adam` (in its sparse form for embedding tables), or `adagrad`.
     learning_rate
@@ -172,6 +177,7 @@ class Training:
     epochs: Annotated[int, Bounds(1, 10_000)] = 10
     batch_size: Annotated[int, Bounds(1, 2**24)] = 1024
     session_parallel: bool = False
+    by_session: bool = False
     optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: Annotated[float, _FLOAT32] = 1e-3
     momentum: Dropout = 0.0
@@ -197,16 +203,9 @@ class Training:
             raise ValueError("warmup_steps must be 0 with session_parallel")
         if self.momentum and self.optimizer != "adagrad":
             raise ValueError("momentum can only be used with optimizer: adagrad")
+        if self.session_parallel and self.by_session:
+            raise ValueError("by_session must be false with session_parallel")
         if self.session_parallel and self.workers > 1:
             raise ValueError("workers must be 1 with session_parallel")
         if self.batch_size % self.workers:
             raise ValueError("batch_size must be a multiple of workers")
-
-
-def require_compatible(loss: Loss, training: Training) -> None:
-    """Raise ValueError for settings of the two blocks that exclude each other."""
-    if loss.weight_col is not None and training.session_parallel:
-        raise ValueError(
-            "loss.weight_col must be left out with training.session_parallel, which trains all "
-            "events with the same weight"
-        )

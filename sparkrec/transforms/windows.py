@@ -8,12 +8,12 @@ from pyspark.sql import functions as F
 from sparkrec.columns import Columns
 from sparkrec.transforms._common import moment, require_at_least, require_events, tail
 
-WINDOW, WEIGHTS = "window", "weights"
+WINDOW = "window"
 _ITEMS, _END = "_sr_items", "_sr_end"
 
 
 def item_windows(
-    events: DataFrame, columns: Columns, steps: int, weight: Column | None = None
+    events: DataFrame, columns: Columns, steps: int, beside: Mapping[str, Column] | None = None
 ) -> DataFrame:
     """Cut each user's items, in order, into windows of `steps` input items and their successors.
 
@@ -24,14 +24,14 @@ def item_windows(
     steps
         Number of input items of a window, at least 1. A window has one item more, the target of
         its last step.
-    weight
-        Weight of each event, if there are weights.
+    beside
+        Values of each event to collect beside the items, by name, such as its weight.
 
     Returns
     -------
     DataFrame
         Columns `columns.user` and `window`: array of 2 to `steps` + 1 items, oldest first, and
-        with `weight` also `weights`, the array of their weights. Every
+        one array of the same length for each name of `beside`. Every
         item of a user except the first is a target exactly once. Windows are cut from the end, so
         only the earliest window of a user can be shorter. Users with one event have no window.
 
@@ -47,14 +47,15 @@ def item_windows(
     One shuffle by user; a user's items must fit in a row.
     """
     require_at_least("steps", steps, 1)
-    ordered = _user_entries(events, columns, {WEIGHTS: weight} if weight is not None else {})
+    beside = beside or {}
+    ordered = _user_entries(events, columns, beside)
     # Positions of the last items of the windows, counted from 1.
     ends = F.sequence(F.size(_ITEMS), F.lit(2), F.lit(-steps))
     long_enough = ordered.where(F.size(_ITEMS) > 1)
     ended = long_enough.select(columns.user, _ITEMS, F.explode(ends).alias(_END))
     start = F.greatest(F.col(_END) - steps, F.lit(1))
     window = F.slice(_ITEMS, start, F.col(_END) - start + 1)
-    made = {WINDOW: window["item"]} | ({WEIGHTS: window[WEIGHTS]} if weight is not None else {})
+    made = {WINDOW: window["item"]} | {name: window[name] for name in beside}
     return ended.select(columns.user, *(value.alias(name) for name, value in made.items()))
 
 

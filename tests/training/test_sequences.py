@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.training.retrievers import GRU4Rec, SASRec
+from sparkrec.training.retrievers import DSSM, GRU4Rec, SASRec
 from sparkrec.training.settings import EarlyStopping
 from sparkrec.training.step.optimizers import set_learning_rate
 
@@ -149,6 +149,59 @@ def test_early_stopping_holds_out_each_users_last_event(events: DataFrame) -> No
     phases = [entry["phase"] for entry in model.fit_report["history"]]
     assert phases[:1] == ["fit"] and "refit" in phases
     assert "recall@5" in model.fit_report["history"][0]
+
+
+def baskets(spark: SparkSession) -> DataFrame:
+    """Sixty users buy two items in a basket: 2n and 2n + 1 follow 2n - 2 and 2n - 1 of seven pairs.
+
+    In the table the lower item of a basket always stands first.
+    """
+    rows = [
+        (
+            user,
+            2 * ((user + basket) % 7) + item,
+            f"{user} {basket}",
+            basket,
+            20 * user + 2 * basket + item,
+        )
+        for user in range(60)
+        for basket in range(2 + user % 4)
+        for item in range(2)
+    ]
+    schema = "user_id long, item_id long, basket string, timestamp long, position long"
+    return spark.createDataFrame(rows, schema).coalesce(1)
+
+
+def test_an_event_is_predicted_from_earlier_sessions(spark: SparkSession) -> None:
+    """After the lower item of a basket comes the next basket, and not the higher item."""
+    events = baskets(spark)
+    queries = spark.createDataFrame(
+        [(n, [2 * n]) for n in range(7)], "query_id int, history array<long>"
+    )
+
+    def found(**params: Any) -> dict[int, set[int]]:
+        model = gru4rec(**WINDOWS, session_col="basket", k=2, epochs=20, **params).fit(events)
+        return {
+            row["query_id"]: {item["item_id"] for item in row["recommended"]}
+            for row in model.transform(queries).collect()
+        }
+
+    following = {n: {2 * ((n + 1) % 7), 2 * ((n + 1) % 7) + 1} for n in range(7)}
+    assert found(by_session=True) == following
+    assert all(2 * n + 1 in items for n, items in found().items())
+
+
+def test_mistakes_of_sessions(spark: SparkSession, events: DataFrame) -> None:
+    with pytest.raises(ConfigError, match="by_session needs `session` among the columns"):
+        gru4rec(by_session=True).fit(events)
+    with pytest.raises(DataError, match="no column basket"):
+        gru4rec(by_session=True, session_col="basket").fit(events)
+    with pytest.raises(
+        DataError, match=r"no user of train has events of two sessions \(column `ba"
+    ):
+        gru4rec(by_session=True, session_col="basket").fit(baskets(spark).where("timestamp = 0"))
+    with pytest.raises(ConfigError, match="by_session is for sequence models; DSSM reads the hist"):
+        DSSM(by_session=True).fit(events)
 
 
 def test_mistakes(events: DataFrame) -> None:

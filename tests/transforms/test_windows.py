@@ -45,10 +45,10 @@ def test_rows_without_item_are_left_out(spark: SparkSession) -> None:
     assert [row["window"] for row in found] == [["a", "b"]]
 
 
-def test_weights_stand_beside_their_items(spark: SparkSession) -> None:
+def test_values_stand_beside_their_items(spark: SparkSession) -> None:
     frame = events(spark, {"u": "abcde", "v": "z"}).withColumn("worth", F.col("position") * 0.5)
-    found = item_windows(frame, Columns(), 3, F.col("worth")).collect()
-    assert sorted(("".join(row["window"]), row["weights"]) for row in found) == [
+    found = item_windows(frame, Columns(), 3, {"worth": F.col("worth")}).collect()
+    assert sorted(("".join(row["window"]), row["worth"]) for row in found) == [
         ("ab", [0.0, 0.5]),
         ("bcde", [0.5, 1.0, 1.5, 2.0]),
     ]

@@ -287,7 +287,8 @@ class SequenceLoss(Objective):
 
     A batch has `items` [batch, steps + 1], oldest first, with padding (0) after the last. It may
     have the users' features, `user` [batch, width], and `weights` of the shape of `items`; the loss
-    of a step has the weight of the item that follows.
+    of a step has the weight of the item that follows. With `before`, of the same shape, an item is
+    predicted from the first `before` items of its window instead; one with 0 is not predicted.
     """
 
     def forward(self, batch: Mapping[str, Tensor]) -> Scored:
@@ -295,6 +296,9 @@ class SequenceLoss(Objective):
         longest = int((items != 0).sum(dim=1).max())
         following = items[:, 1:longest]
         trained = following != 0
+        if "before" in batch:
+            before = batch["before"][:, 1:longest]
+            trained &= before != 0
         targets = following[trained]
         candidates = self.candidates(targets)
         with self._precision():
@@ -303,7 +307,11 @@ class SequenceLoss(Objective):
             )
         self.positives += len(targets)
         weight = batch["weights"][:, 1:longest][trained].float() if "weights" in batch else None
-        queries = states[trained].float()
+        if "before" in batch:
+            windows = trained.nonzero()[:, 0]
+            queries = states[windows, before[trained] - 1].float()
+        else:
+            queries = states[trained].float()
         return self.contrast_with(queries, vectors.float(), targets, candidates, weight)
 
 

@@ -263,6 +263,20 @@ def test_every_step_of_a_window_is_trained_and_padding_is_not() -> None:
     assert step.positives == 4
 
 
+def test_an_item_is_predicted_from_the_items_before_its_session() -> None:
+    network = small_gru()
+    step = objective(network, Loss("softmax", "all", temperature=1.0), FEATURES, None, Training())
+    # Sessions {2}, {5, 7}, {3}; {9, 4} of the second window is one session.
+    before = torch.tensor([[0, 1, 1, 3], [0, 0, 0, 0]])
+    loss, _, _ = step({"items": WINDOWS, "before": before})
+    states = network.encode_windows(WINDOWS[:, :-1])
+    scores = states @ network.encode_items(FEATURES[2:]).T
+    rows = scores[0, [0, 0, 2]]
+    wanted = torch.nn.functional.cross_entropy(rows, torch.tensor([5, 7, 3]) - 2)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert step.positives == 3
+
+
 # --------------------------------------------------------------------------------------- weights
 
 

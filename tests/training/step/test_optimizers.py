@@ -128,6 +128,7 @@ def test_courses_of_the_learning_rate() -> None:
         ({"clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"session_parallel": True, "workers": 2}, "workers must be 1"),
         ({"session_parallel": True, "warmup_steps": 5}, "warmup_steps must be 0"),
+        ({"session_parallel": True, "by_session": True}, "by_session must be false"),
     ],
 )
 def test_mistakes(settings: dict[str, object], message: str) -> None:
