@@ -70,6 +70,8 @@ def encode_windows(
         beside[WEIGHTS] = weight
     if session is not None:
         beside[_SESSIONS] = F.xxhash64(F.col(f"`{session}`"))
+    # Executors get the names alone; Spark's columns stay in the driver.
+    named = tuple(beside)
     fields = dict.fromkeys(["items", *([WEIGHTS] if weight is not None else [])], steps + 1)
     if session is not None:
         fields[BEFORE] = steps + 1
@@ -82,7 +84,7 @@ def encode_windows(
         for batch in batches:
             lists = batch.column(WINDOW)
             parts: list[npt.NDArray[Any]] = [recent_items(lists, steps + 1, catalogue)]
-            for name in beside:
+            for name in named:
                 values = recent_values(lists, batch.column(name), steps + 1, catalogue)
                 parts.append(items_before(values) if name == _SESSIONS else values)
             if features.width:

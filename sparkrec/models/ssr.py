@@ -15,6 +15,7 @@ news: with `items: both` or `content`, items that training never saw are read an
 cost of training is that of GRU4Rec.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,6 +30,9 @@ from sparkrec.models.two_tower import Reads, TowerInput
 from sparkrec.nn.embedding import PooledEmbedding
 from sparkrec.nn.items import ItemEncoder, MappedItems
 from sparkrec.nn.layers import mlp
+
+# Initial scale of `residual`. Vectors of items begin short, and their mean is shorter still.
+_RESIDUAL = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class SSRConfig:
         the state of a recurrent layer that reads the mean of every `slow_steps` items; `none`.
     slow_steps
         Number of items for one step of `long_term: recurrent`.
+    residual
+        Whether the mean of `long_term: mean` is also added to the joined vector, scaled in each
+        dimension by a weight that is trained. Items of the history, and items like them, then have
+        high scores from the start. Use it where users take the same items again and again. It
+        needs one vector for an item read and found, so no `item_hidden`.
     user_dim
         Width of the embedding of a feature of the user side.
     join_hidden
@@ -83,6 +92,7 @@ class SSRConfig:
     short_term: Literal["last", "max"] = "last"
     long_term: Literal["mean", "recurrent", "none"] = "mean"
     slow_steps: Count = 10
+    residual: bool = False
     user_dim: Width = 16
     join_hidden: tuple[Width, ...] = (256,)
     item_hidden: tuple[Width, ...] = ()
@@ -100,6 +110,8 @@ class SSRConfig:
             raise ValueError("hidden must name at least one width")
         if self.bias and (self.cosine or self.item_hidden):
             raise ValueError("bias must be false with cosine or item_hidden")
+        if self.residual and (self.long_term != "mean" or self.item_hidden):
+            raise ValueError("residual needs long_term: mean and no item_hidden")
 
 
 class SSR(SequenceNetwork):
@@ -127,6 +139,9 @@ class SSR(SequenceNetwork):
             self.user_embedding = PooledEmbedding(user.num_rows, config.user_dim, user.slices)
             joined += self.user_embedding.out_features
         self.join = mlp(joined, (*config.join_hidden, (dim, *config.item_hidden)[-1]))
+        if config.residual:
+            # In logarithms, so that a training of a few hundred steps can change it by much.
+            self.residual_scale = nn.Parameter(torch.full((dim,), math.log(_RESIDUAL)))
         self.candidates: MappedItems | None = None
         if config.item_hidden:
             self.candidates = MappedItems(items, mlp(dim, config.item_hidden))
@@ -164,11 +179,14 @@ class SSR(SequenceNetwork):
         return torch.cat([states, self._dropped(slow, self.config.dropout_hidden)], dim=-1)
 
     def with_user(self, steps: Tensor, users: Tensor) -> Tensor:
-        """Join both parts and the user's features by the dense layer."""
+        """Join both parts and the user's features by the dense layers."""
+        long_term = steps[..., self.config.hidden[-1] :]
         if self.user_embedding is not None:
             own = self.user_embedding(users)[:, None].expand(-1, steps.shape[1], -1)
             steps = torch.cat([steps, own.to(steps.dtype)], dim=-1)
         joined: Tensor = self.join(steps)
+        if self.config.residual:
+            joined = joined + self.residual_scale.exp() * long_term
         if self.config.bias:
             joined = torch.cat([joined, torch.ones_like(joined[..., :1])], dim=-1)
         return joined

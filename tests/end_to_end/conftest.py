@@ -15,6 +15,14 @@ from s3a_jars import jars_of_s3a
 
 REPO = Path(__file__).parents[2]
 
+# With a few rows, compiling takes longer than running.
+FEW_ROWS = """
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+spark.sql.codegen.wholeStage false
+spark.sql.codegen.factoryMode NO_CODEGEN
+"""
+
 PREPARE = """
 job: prepare
 dataset: example
@@ -76,6 +84,14 @@ def steps(data_root: Path) -> list[tuple[str, str]]:
         ("gru4rec", str(REPO / "conf/gru4rec_ce_example.yaml")),
         ("recommend", str(REPO / "conf/recommend_example.yaml")),
     ]
+
+
+@pytest.fixture(autouse=True)
+def few_rows(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults of Spark for the jobs that run as commands. A test may take them away."""
+    folder = tmp_path_factory.mktemp("spark")
+    (folder / "spark-defaults.conf").write_text(FEW_ROWS)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(folder))
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ def test_own_csv_to_recommendations(
     command: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In one session, but for the last job: it finds all that it needs below the data root."""
+    """In one session, but for the last job, which has Spark's defaults and finds all it needs."""
     monkeypatch.setenv("MY_S3_BUCKET", str(data_root))
+    monkeypatch.delenv("SPARK_CONF_DIR")
     for job, conf in steps[:-1]:
         run_in(spark, job, "--conf", conf)
     command(str(data_root), *steps[-1])

@@ -26,6 +26,9 @@ _SPARK = {
     "ui.enabled": False,
     "sql.shuffle.partitions": 2,
     "driver.extraJavaOptions": JAVA_OPTIONS,
+    # Compiling takes longer than running, with a few rows.
+    "sql.codegen.wholeStage": False,
+    "sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
 
@@ -182,9 +185,6 @@ class OnCluster(Place):
             "master": self.cluster.url,
             "executor.memory": "700m",
             "executor.extraJavaOptions": JAVA_OPTIONS,
-            # Compiling takes longer than running, with a few rows.
-            "sql.codegen.wholeStage": False,
-            "sql.codegen.factoryMode": "NO_CODEGEN",
             "eventLog.enabled": True,
             "eventLog.dir": f"file://{self.events}",
             "eventLog.rolling.enabled": False,

@@ -41,6 +41,7 @@ NETWORKS = {
     "gru without bias": lambda **s: gru(bias=False, **s),
     "sasrec": sasrec,
     "ssr": ssr,
+    "ssr, residual": lambda **s: ssr(residual=True, **s),
     "ssr, slow recurrent layer": lambda **s: ssr(long_term="recurrent", **s),
     "ssr, maximum, cosine": lambda **s: ssr(
         short_term="max", long_term="none", item_hidden=(5,), cosine=True, bias=False, **s
@@ -176,6 +177,8 @@ def ssr_by_hand(network: SSR, items: Tensor, users: Tensor | None = None) -> Ten
     if users is not None:
         parts += [network.user_embedding.weight[row] for row in users]
     joined = network.join(torch.cat(parts))
+    if config.residual:
+        joined = joined + network.residual_scale.exp() * embedded.mean(dim=0)
     if config.bias:
         joined = torch.cat([joined, torch.ones(1)])
     return joined / joined.norm() if config.cosine else joined
@@ -185,6 +188,7 @@ def ssr_by_hand(network: SSR, items: Tensor, users: Tensor | None = None) -> Ten
     "settings",
     [
         {},
+        {"residual": True},
         {"long_term": "recurrent"},
         {"long_term": "none", "short_term": "max", "bias": False},
         {"item_hidden": (6, 5), "bias": False, "cosine": True},
@@ -201,6 +205,16 @@ def test_ssr_equations(settings: dict[str, Any]) -> None:
         first, _, second = network.candidates.network
         mapped = second(torch.relu(first(read)))
         assert torch.allclose(items, mapped / mapped.norm(dim=1, keepdim=True), atol=1e-5)
+
+
+def test_residual_prefers_items_of_the_history() -> None:
+    """Untrained, a longer window: items of the history rank before all others."""
+    torch.manual_seed(0)
+    config = SSRConfig(max_len=6, embedding_dim=256, hidden=(8,), residual=True)
+    network = SSR(config, TowerInput(2, (), 6, 300), TowerInput(2, (), 1, 300)).eval()
+    query = network.encode_users(torch.tensor([[5, 40, 80, 120, 160, 200]]))[0]
+    scores = network.encode_items(torch.arange(2, 300)[:, None]) @ query
+    assert set((scores.topk(6).indices + 2).tolist()) == {5, 40, 80, 120, 160, 200}
 
 
 def test_ssr_reads_the_users_features_at_every_step() -> None:
@@ -257,6 +271,8 @@ def test_gru_mistakes(settings: dict[str, Any], message: str) -> None:
         ({"cosine": True}, "bias must be false with cosine"),
         ({"item_hidden": (4,)}, "bias must be false with cosine or item_hidden"),
         ({"slow_steps": 0}, "slow_steps must be at least 1"),
+        ({"residual": True, "long_term": "none"}, "residual needs long_term: mean"),
+        ({"residual": True, "item_hidden": (4,), "bias": False}, "and no item_hidden"),
     ],
 )
 def test_ssr_mistakes(settings: dict[str, Any], message: str) -> None:

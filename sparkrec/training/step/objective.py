@@ -231,9 +231,12 @@ class Objective(nn.Module):
         """Scores of some queries with their own positive and with the positives of others."""
         if not self.watched:
             return queries.new_empty(0), queries.new_empty(0)
-        queries, own = queries[:_AUC_POSITIVES], positives[:_AUC_POSITIVES]
+        every = max(-(-len(positives) // _AUC_POSITIVES), 1)
+        queries, own = queries[::every], positives[::every]
         rows = torch.arange(len(own), device=own.device)
-        shift = torch.arange(1, _AUC_NEGATIVES + 1, device=own.device)
+        # Far apart, because neighbouring rows may be steps of one user's window.
+        apart = max(len(own) // (_AUC_NEGATIVES + 1), 1)
+        shift = apart * torch.arange(1, _AUC_NEGATIVES + 1, device=own.device)
         others = own[(rows[:, None] + shift) % len(own)]
         chosen = F.embedding(torch.cat([own[:, None], others], dim=1), items)
         scores = (chosen @ queries[:, :, None])[..., 0]
