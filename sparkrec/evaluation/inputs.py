@@ -1,6 +1,6 @@
 """Checks the inputs of `evaluate` and joins them to one row per query."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, IntegralType, StructType
 
@@ -53,17 +53,30 @@ def _comparable(left: DataType, right: DataType) -> bool:
     return left == right or (isinstance(left, IntegralType) and isinstance(right, IntegralType))
 
 
-def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: int) -> DataFrame:
+def join_inputs(
+    recommendations: DataFrame, queries: DataFrame, user: str, k: int, last: bool = False
+) -> DataFrame:
     """Join the inputs to one row per query id of either input.
 
     The columns are `query_id`, `user_hash` (bigint), `items` and `scores` (the first `k`
     recommendations, never null), `relevant` (distinct, never null, empty if the query does not
-    count), `has_history`, and `lists` and `queries`, the number of rows in each input with this
-    query id.
+    count), `has_history`, `is_last` (with `last`: whether no query of its user that counts has a
+    longer history), and `lists` and `queries`, the number of rows in each input with this query id.
+
+    Raises
+    ------
+    DataError
+        `last` is wanted, and the queries have no column `history`.
     """
-    has_history = F.lit(True)
+    has_history, is_last = F.lit(True), F.lit(False)
     if "history" in queries.columns:
         has_history = F.coalesce(F.size("history") > 0, F.lit(False))
+    if last:
+        if "history" not in queries.columns:
+            raise DataError("queries has no column history, which tells a user's last query")
+        length = F.when(F.size(F.array_compact("relevant")) > 0, F.size("history"))
+        longest = F.max(length).over(Window.partitionBy(user))
+        is_last = F.coalesce(length == longest, F.lit(False))
     # Adaptive execution does not merge small partitions of a persisted frame, so their number is
     # set by the task slots and not by spark.sql.shuffle.partitions.
     partitions = 2 * slots(queries.sparkSession)
@@ -78,6 +91,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
         F.xxhash64(F.col(user).cast("string")).alias("user_hash"),
         F.array_compact(F.array_distinct("relevant")).alias("relevant"),
         has_history.alias("has_history"),
+        is_last.alias("is_last"),
     ).repartition(partitions, "query_id")
     listed = lists.groupBy("query_id").agg(
         F.first("items").alias("items"),
@@ -88,6 +102,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
         F.first("user_hash").alias("user_hash"),
         F.first("relevant").alias("relevant"),
         F.first("has_history").alias("has_history"),
+        F.first("is_last").alias("is_last"),
         F.count(F.lit(1)).alias("queries"),
     )
     both = listed.join(asked, "query_id", "full")
@@ -95,6 +110,7 @@ def join_inputs(recommendations: DataFrame, queries: DataFrame, user: str, k: in
         "query_id",
         "user_hash",
         "has_history",
+        "is_last",
         *(F.coalesce(name, F.array()).alias(name) for name in ("items", "scores", "relevant")),
         *(F.coalesce(name, F.lit(0)).alias(name) for name in ("lists", "queries")),
     )

@@ -41,6 +41,7 @@ from sparkrec.evaluation.bootstrap import bootstrap_sums, interval, ratios
 from sparkrec.evaluation.inputs import catalogue_size, check_columns, check_rows, join_inputs
 
 WITH_HISTORY, WITHOUT_HISTORY = "with history", "without history"
+LAST = "last item"
 
 Doubles = npt.NDArray[np.float64]
 
@@ -61,8 +62,7 @@ class Evaluation:
         95% interval over users, (low, high), by name of the metric.
     groups
         The same for groups of the queries, by their name, without coverage and popularity. Here
-        `WITH_HISTORY` and `WITHOUT_HISTORY`; none if the queries have no column `history`, or if
-        only one kind occurs.
+        `WITH_HISTORY` and `WITHOUT_HISTORY`, if both kinds occur, and `LAST` if it was wanted.
     replicates
         float64 [replicates], by name of the metric: its value in each bootstrap replicate. Another
         evaluation of the same queries with the same seed has the same resamples, so the differences
@@ -107,6 +107,7 @@ def evaluate(
     replicates: int = 1000,
     seed: int = 0,
     ties: Literal["by_id", "conservative"] = "by_id",
+    last_apart: bool = False,
 ) -> Evaluation:
     """Evaluate recommendations by the formulas of this module's docstring.
 
@@ -132,6 +133,9 @@ def evaluate(
         Rank of a relevant item that has the same score as other items. `by_id`: its place in the
         list. `conservative`: after all items with that score; it is no hit if they reach the end of
         a full list. `conservative` is for queries with one relevant item.
+    last_apart
+        Whether the query with the longest history of each user is also a group, `LAST`. This is for
+        protocols that query every event of a session.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def evaluate(
     if not ks or ks[0] < 1:
         raise DataError(f"ks must be positive cut-offs, not {ks}")
     check_columns(recommendations, queries, user, item_counts)
-    joined = join_inputs(recommendations, queries, user, ks[-1])
+    joined = join_inputs(recommendations, queries, user, ks[-1], last_apart)
     conservative = ties == "conservative"
     joined = joined.withColumn("hits", _hit_positions(ks[-1] if conservative else None))
     joined.persist(StorageLevel.MEMORY_AND_DISK)
@@ -178,7 +182,10 @@ def evaluate(
 
         metrics_at_ks = {name: value for k in ks for name, value in _metrics_at(k).items()}
         columns = {**metrics_at_ks, "rows": F.when(_once(), 1.0)}
-        groups = _groups(columns) if without else {}
+        wanted = {WITH_HISTORY: F.col("has_history"), WITHOUT_HISTORY: ~F.col("has_history")}
+        wanted = wanted if without else {}
+        wanted |= {LAST: F.col("is_last")} if last_apart else {}
+        groups = _groups(columns, wanted)
         names = [*columns, *groups, "users", "popularity", "slots"]
         table = bootstrap_sums(
             _user_sums(rows, lists, {**columns, **groups}), ["user_hash"], names, replicates, seed
@@ -191,12 +198,11 @@ def evaluate(
         if counts is not item_counts:
             counts.unpersist()
 
-    by_group = {}
-    if 0 < without < int(sums["rows"][0]):
-        by_group = {
-            name: _of_group(sums, metrics_at_ks, f" {name}", {})
-            for name in (WITH_HISTORY, WITHOUT_HISTORY)
-        }
+    by_group = {
+        name: _of_group(sums, metrics_at_ks, f" {name}", {})
+        for name in wanted
+        if sums[f"rows {name}"][0] > 0 and (name == LAST or without < int(sums["rows"][0]))
+    }
     whole = _of_group(sums, metrics_at_ks, "", by_group)
     last = ks[-1]
     coverage, margin = covered / catalogue, 1.96 * error / catalogue
@@ -213,12 +219,11 @@ def evaluate(
     return whole
 
 
-def _groups(columns: Mapping[str, Column]) -> dict[str, Column]:
-    """The columns again, for the queries with and without a history."""
-    has = F.col("has_history")
+def _groups(columns: Mapping[str, Column], wanted: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns again, for the queries of each group."""
     return {
-        f"{name} {group}": F.when(wanted, value)
-        for group, wanted in ((WITH_HISTORY, has), (WITHOUT_HISTORY, ~has))
+        f"{name} {group}": F.when(condition, value)
+        for group, condition in wanted.items()
         for name, value in columns.items()
     }
 
@@ -296,6 +301,7 @@ def _user_sums(rows: DataFrame, lists: DataFrame, columns: dict[str, Column]) ->
     hits = rows.select(
         "user_hash",
         "has_history",
+        "is_last",
         F.size("relevant").alias("relevant"),
         F.size("items").alias("slots"),
         F.posexplode_outer("hits").alias("before", "place"),  # one row of nulls for a miss

@@ -31,12 +31,15 @@ class Protocol:
         evaluates all.
     ties
         How `evaluate` ranks a relevant item among items with the same score.
+    last_apart
+        Whether the last query of each user is also evaluated apart.
     """
 
     name: str
     description: str
     rating_above: float | None = None
     ties: Literal["by_id", "conservative"] = "by_id"
+    last_apart: bool = False
 
     def relevant_queries(
         self, test: DataFrame, rating: str | None = None, rating_above: float | None = None
@@ -121,8 +124,10 @@ _PROTOCOLS = {
             "session_next",
             "every event of a test session after its first is queried with the session's events "
             "before it and ranked among the items of train, behind items with the same score; "
-            "test events of items that train lacks are left out beforehand.",
+            "test events of items that train lacks are left out beforehand; `last item` has the "
+            "last event of each session alone.",
             ties="conservative",
+            last_apart=True,
         ),
         Protocol(
             "temporal",

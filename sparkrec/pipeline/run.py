@@ -122,7 +122,14 @@ class Run:
             if chosen.name == COLD_ITEMS:
                 found = self._evaluate_cold(model, recommendations, queries, exclude_seen)
             else:
-                found = evaluate(recommendations, queries, columns.user, counts, ties=chosen.ties)
+                found = evaluate(
+                    recommendations,
+                    queries,
+                    columns.user,
+                    counts,
+                    ties=chosen.ties,
+                    last_apart=chosen.last_apart,
+                )
             recommendations.unpersist()
             if yardstick is None:
                 self._add_seconds("evaluate", start)

@@ -1,6 +1,7 @@
 """Metrics: by hand, against Spark's own evaluator, and for input that is wrong."""
 
 from math import log2
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,30 @@ def test_conservative_ties(spark: SparkSession, counts: DataFrame) -> None:
     assert placed == pytest.approx((1 / 3 + 1 / 2 + 1 / 4, 3), abs=1e-6)
     assert found({2: 3, 5: 1, 6: 9}, "conservative") == (0, 0)
     assert found({5: 1}, "by_id") == pytest.approx((1, 1))
+
+
+def test_the_last_query_of_each_user_is_also_evaluated_apart(
+    spark: SparkSession, counts: DataFrame
+) -> None:
+    """Query 2 is the last of a, 3 the only one of b; 4, the last of all, does not count."""
+    recommendations = lists_of(spark, {1: [1, 2], 2: [4, 1], 3: [3, 1], 4: [5, 2]})
+    rows = [
+        (1, "a", [1], [9]),
+        (2, "a", [1], [9, 1]),
+        (3, "b", [3], [9]),
+        (4, "a", [], [9, 1, 1]),
+    ]
+    queries = spark.createDataFrame(rows, f"{QUERIES}, history array<int>")
+    settings: dict[str, Any] = {"ks": (2,), "replicates": 50}
+    found = evaluate(
+        recommendations, queries, "user_id", counts, last_apart=True, **settings
+    ).groups
+    assert found.keys() == {"last item"}
+    assert (found["last item"].n, found["last item"].metrics["mrr@2"]) == (2, 0.75)
+    assert not evaluate(recommendations, queries, "user_id", counts, **settings).groups
+    with pytest.raises(DataError, match="no column history"):
+        bare = queries.drop("history")
+        evaluate(recommendations, bare, "user_id", counts, last_apart=True, **settings)
 
 
 def test_queries_without_a_history_are_also_evaluated_apart(
