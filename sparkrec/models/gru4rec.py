@@ -45,7 +45,7 @@ class GRU4RecConfig:
     dropout_hidden
         Dropout probability of the output of each layer.
     bias
-        Whether every item has a bias that is added to its score.
+        Whether every item has a bias that is added to its score; with `items: both` that of its id.
     sparse
         Whether the gradients of the embedding tables are sparse. The cost of a training step is
         then in proportion to the number of items in the batch and not to the size of the table,

@@ -71,8 +71,8 @@ class SSRConfig:
     cosine
         Whether the score is the cosine; if not, it is the inner product.
     bias
-        Whether every item has a bias that is added to its score. Needs an inner product and no
-        `item_hidden`.
+        Whether every item has a bias that is added to its score; with `items: both` that of its id.
+        Needs an inner product and no `item_hidden`.
     dropout_embedding
         Dropout probability of the vectors of items that are read.
     dropout_hidden

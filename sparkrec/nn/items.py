@@ -147,11 +147,13 @@ class ItemContent(ContentEncoder):
     sparse
         Whether the gradient of the table of feature values is sparse.
     bias
-        Whether a vector has an additional last dimension, as in `ItemTable`.
+        Whether a vector has an additional last dimension, as in `ItemTable`. With `ids` it is that
+        of the id alone, and 0 for an item without one: how popular an item of train is must not be
+        explained by its content, which has to say who takes the item.
     ids
         Table by dense index of the same width; None for an encoder that reads the content alone.
     id_dropout
-        Probability with which an item of a training batch has its content alone.
+        Probability with which an item of a training batch has its content and its bias alone.
     """
 
     def __init__(
@@ -169,9 +171,9 @@ class ItemContent(ContentEncoder):
         super().__init__()
         self.dim, self.id_dropout = dim + int(bias), id_dropout
         assert features or floats, "an encoder of content needs some"
-        first = std * max(features, 1) ** -0.5
-        self.features = FeatureTable(num_rows, dim, first, sparse, bias) if features else None
-        self.numbers = nn.Linear(floats, self.dim, bias=False) if floats else None
+        first, own_bias = std * max(features, 1) ** -0.5, bias and ids is None
+        self.features = FeatureTable(num_rows, dim, first, sparse, own_bias) if features else None
+        self.numbers = nn.Linear(floats, dim + int(own_bias), bias=False) if floats else None
         self.ids = ids
         self.rows: Tensor
         self.weights: Tensor
@@ -199,12 +201,15 @@ class ItemContent(ContentEncoder):
             parts.append(self.features(self.rows[items], self.weights[items]))
         if self.numbers is not None:
             parts.append(self.numbers(self.floats[items]))
-        if self.ids is not None:
-            known = items < len(self.ids.weight)
-            if self.training and self.id_dropout:
-                known &= torch.rand(items.shape, device=items.device) >= self.id_dropout
-            parts.append(self.ids(items.masked_fill(~known, 0)))
-        return torch.stack(parts).sum(dim=0)
+        content = torch.stack(parts).sum(dim=0)
+        if self.ids is None:
+            return content
+        of_id = self.ids(items.masked_fill(items >= len(self.ids.weight), 0))
+        vector, bias = of_id.tensor_split([content.shape[1]], dim=1)
+        if self.training and self.id_dropout:
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            vector = vector * kept[:, None]
+        return torch.cat([content + vector, bias], dim=1)
 
 
 def _first_rows(rows: int, dim: int, std: float, bias: bool) -> nn.Parameter:

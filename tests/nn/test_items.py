@@ -17,10 +17,13 @@ WEIGHTS = torch.tensor([[0.0, 0], [0, 0], [1, 0.5], [2, 0], [0, 0], [3, 1]])
 WINDOWS = torch.tensor([[2, 3, 2, 0], [5, 4, 0, 0]])
 
 
-def content(ids: bool = False, floats: int = 0, features: int = 1) -> ItemContent:
+def content(
+    ids: bool = False, floats: int = 0, features: int = 1, bias: bool = False
+) -> ItemContent:
     torch.manual_seed(0)
-    table = ItemTable(5, DIM, 0.5) if ids else None  # item 5 was added after training
-    made = ItemContent(DIM, 4, features, floats, 0.5, sparse=not ids, ids=table)
+    # Item 5 was added after training.
+    table = ItemTable(5, DIM, 0.5, bias=bias) if ids else None
+    made = ItemContent(DIM, 4, features, floats, 0.5, sparse=not ids, bias=bias, ids=table)
     made.set_content(ROWS, WEIGHTS, torch.randn(ITEMS, floats))
     return made.eval()
 
@@ -79,6 +82,27 @@ def test_an_id_is_dropped_in_training_alone() -> None:
     with_id = torch.isclose(found, whole, atol=1e-6).all(dim=1)
     assert 150 < int(with_id.sum()) < 250
     assert torch.allclose(found[~with_id], bare.expand(400, DIM)[~with_id], atol=1e-6)
+
+
+def test_the_bias_beside_an_id_is_that_of_the_id_and_is_never_dropped() -> None:
+    encoder = content(ids=True, floats=3, bias=True)
+    with torch.no_grad():
+        encoder.ids.weight[2:, -1] = torch.tensor([7.0, 8.0, 9.0])
+    plain = content(ids=True, floats=3)
+    plain.load_state_dict({**encoder.state_dict(), "ids.weight": encoder.ids.weight[:, :DIM]})
+    plain.set_content(encoder.rows, encoder.weights, encoder.floats)
+    items = torch.arange(6)
+    found = encoder(items)
+    assert found.shape == (6, DIM + 1) and encoder.dim == DIM + 1
+    assert found[:, DIM].tolist() == [0, 0, 7, 8, 9, 0]
+    assert torch.allclose(found[:, :DIM], plain(items))
+    encoder.train().id_dropout = 0.9
+    assert encoder(items)[:, DIM].tolist() == [0, 0, 7, 8, 9, 0]
+    alone = content(floats=3, bias=True)
+    with torch.no_grad():
+        alone.features.weight[2:, -1] = torch.tensor([1.0, 2.0])
+        alone.numbers.weight.zero_()
+    assert alone(torch.tensor([2]))[0, DIM].item() == 1 + 0.5 * 2
 
 
 def test_each_distinct_item_of_a_batch_is_encoded_once() -> None:
